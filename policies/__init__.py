@@ -1,0 +1,1 @@
+"""Policies: one method a file, each a composition of a backbone and a head."""

@@ -1,0 +1,1 @@
+"""The core of Wayhand: contract, backbones, learning, evaluation and the robot bridge."""
