@@ -1,0 +1,5 @@
+"""Bodies and worlds. Importing this package registers the Gymnasium ids `wayhand/…`."""
+
+from .tabletop.registration import register
+
+register()

@@ -143,3 +143,7 @@ def _log_file() -> Path:
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="wayhand-"))
     return folder / name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

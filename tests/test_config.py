@@ -23,7 +23,7 @@ def conf(tmp_path: Path) -> Path:
     files = {
         "collect.yaml": "defaults:\n  - env: tabletop/pick\n  - _self_\nepisodes: 10\nseed: 3\nout: ???\n"
         "twice: ${seed}\nnames: [a, b]\nnested: {rate: 0.5}\n",
-        "env/tabletop/pick.yaml": "_target_: wayhand.vla.contract.Camera\nname: front\nsize: 96\n",
+        "env/tabletop/pick.yaml": "_target_: wayhand.vla.contract.Camera\nname: front\nheight: 96\n",
         "env/tabletop/push.yaml": "_target_: wayhand.vla.contract.Camera\nname: wrist\n",
     }
     for name, text in files.items():
@@ -37,6 +37,11 @@ def test_a_group_option_in_a_folder_lands_at_the_group(conf: Path) -> None:
     cfg = compose(conf, "collect", ["env=tabletop/push", "out=/a/b"])
     assert cfg.env["name"] == "wrist" and cfg.out == "/a/b" and cfg["episodes"] == 10
     assert options(conf, "env") == ["tabletop/pick", "tabletop/push"]
+
+
+def test_an_argument_that_the_file_leaves_at_its_default_can_be_set(conf: Path) -> None:
+    cfg = compose(conf, "collect", ["env.width=5", "out=x", "env=tabletop/push", "env.depth=true"])
+    assert cfg.env.to_dict() == {"_target_": "wayhand.vla.contract.Camera", "name": "wrist", "width": 5, "depth": True}
 
 
 def test_references_are_resolved_and_overrides_reach_them(conf: Path) -> None:
@@ -59,7 +64,9 @@ def test_a_config_is_frozen_plain_and_round_trips(conf: Path) -> None:
         (["out=x", "env=tabletop/pik"], "did you mean 'env=tabletop/pick'"),
         (["out=x", "episodse=3"], "did you mean 'episodes'"),
         (["out=x", "nested.rat=3"], "did you mean 'nested.rate'"),
-        (["out=x", "env.sze=3"], "did you mean 'env.size'"),
+        (["out=x", "env.hight=3"], "did you mean 'env.height'"),
+        (["out=x", "env.widht=3"], "did you mean 'env.width'"),
+        (["out=x", "out.deep=3"], "Unknown configuration key 'out.deep'"),
         ([], "'out' has no default"),
         (["out=x", "seed"], "form key=value"),
         (["out=${oc.env:HOME}"], "Resolvers are not allowed"),
@@ -150,8 +157,17 @@ class Tree:
 
 def test_nested_nodes_are_built_first_and_kwargs_win(plugin: str) -> None:
     leaf = {"_target_": f"{plugin}.Part", "width": 2}
-    tree = instantiate(Config({"_target_": f"{plugin}.Tree", "part": leaf, "leaves": [leaf, leaf], "extra": 1}), extra=5)
+    tree = instantiate(
+        Config({"_target_": f"{plugin}.Tree", "part": leaf, "leaves": [leaf, leaf], "extra": 1}), extra=5
+    )
     assert tree.part == Part(width=2) and tree.leaves == (Part(width=2),) * 2 and tree.extra == 5
+
+
+def test_a_partial_node_waits_for_what_is_missing(plugin: str) -> None:
+    make = instantiate({"_target_": f"{plugin}.Part", "_partial_": True, "scale": 2})
+    assert make(width=7) == Part(width=7, scale=2.0)
+    with pytest.raises(ConfigError, match="did you mean .*scale"):
+        instantiate({"_target_": f"{plugin}.Part", "_partial_": True, "scael": 2})
 
 
 def test_binding_checks_names_and_types(plugin: str) -> None:

@@ -151,6 +151,7 @@ def test_observation_round_trips() -> None:
     assert observation.time == 0.1
 
 
+@pytest.mark.malformed
 @pytest.mark.parametrize("path", ["images.front", "state", "depth.front", "extras.target"])
 def test_an_observation_that_does_not_fit_is_named(path: str) -> None:
     columns = make_observation(np.random.default_rng(0)).columns()

@@ -14,6 +14,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
@@ -22,6 +23,7 @@ from .errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
 TARGET = "_target_"
+PARTIAL = "_partial_"
 PLUGIN_GROUP = "wayhand.plugins"
 _RESOLVER = re.compile(r"\$\{\s*[\w.]+\s*:")
 
@@ -107,6 +109,8 @@ def options(conf_dir: Path, group: str) -> list[str]:
 def compose(conf_dir: Path, name: str, overrides: Sequence[str] = ()) -> Config:
     """The primary file `conf_dir/name.yaml` with `overrides` (Hydra's grammar), resolved and frozen.
 
+    An override may also set a constructor argument that the file of a `_target_` leaves at its default.
+
     Raises `ConfigError` naming the unknown key or group option, what is close to it and what exists, a mandatory
     value (`???`) that is not given, and any resolver.
     """
@@ -130,7 +134,7 @@ def compose(conf_dir: Path, name: str, overrides: Sequence[str] = ()) -> Config:
         key = str(getattr(error, "full_key", "") or "").strip()
         raise ConfigError(f"'{key}' has no default and must be given", run=f"add {key}=… to the command") from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise _diagnose(conf_dir, name, overrides, error) from None
+        return compose(conf_dir, name, _completed(conf_dir, name, overrides, error))
     assert isinstance(values, dict)
     return Config({str(k): v for k, v in values.items()})
 
@@ -139,50 +143,68 @@ def _refuse_resolver(text: str) -> None:
     found = _RESOLVER.search(text)
     if found:
         raise ConfigError(
-            "Resolvers are not allowed in a configuration", expected="values and ${key} references", got=found.group() + "…}"
+            "Resolvers are not allowed in a configuration",
+            expected="values and ${key} references",
+            got=found.group() + "…}",
         )
 
 
-def _diagnose(conf_dir: Path, name: str, overrides: Sequence[str], error: Exception) -> ConfigError:
-    """Turn a Hydra failure into an error that names the offending override and what exists instead."""
+def _completed(conf_dir: Path, name: str, overrides: Sequence[str], error: Exception) -> list[str]:
+    """`overrides` with those marked as additions that set an argument a `_target_` has and its file does not name.
+
+    Raises `ConfigError` where that is not what failed, naming the offending override and what exists instead.
+    """
     import hydra
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     groups: list[str] = []
-    values: list[str] = []
     for override in overrides:
         key, equals, option = override.lstrip("+~").partition("=")
         if not equals:
-            return ConfigError("An override has the form key=value", got=override)
+            raise ConfigError("An override has the form key=value", got=override)
         if (conf_dir / key).is_dir():
             exists = options(conf_dir, key)
             if option not in exists and option != "null":
                 close = did_you_mean(option, exists)
                 hint = f"; did you mean '{key}={close}'?" if close else ""
-                return ConfigError(f"Unknown option '{key}={option}'{hint}", exists=exists)
+                raise ConfigError(f"Unknown option '{key}={option}'{hint}", exists=exists) from None
             groups.append(override)
-        elif not override.startswith(("+", "~")):
-            values.append(key)
-    try:
-        with hydra.initialize_config_dir(str(conf_dir), version_base="1.3"):
-            base = hydra.compose(name, groups)
-    except (HydraException, OmegaConfBaseException):
-        return ConfigError(f"Configuration '{name}' cannot be composed", got=str(error).strip())
-    plain: Any = OmegaConf.to_container(base, resolve=False)
-    for key in values:
-        node, where = plain, ""
-        for part in key.split("."):
-            if not isinstance(node, dict) or part not in node:
-                return _unknown_key(part, node if isinstance(node, dict) else (), where)
-            node = node[part]
-            where += f"{part}."
-    return ConfigError(
+    failed = ConfigError(
         f"Configuration '{name}' cannot be composed",
         got=str(error).strip(),
         run="quote a value that holds spaces, commas, brackets or '=': 'key=\"va=lue\"'",
     )
+    try:
+        with hydra.initialize_config_dir(str(conf_dir), version_base="1.3"):
+            base = hydra.compose(name, groups)
+    except (HydraException, OmegaConfBaseException):
+        raise failed from None
+    plain: Any = OmegaConf.to_container(base, resolve=False)
+    completed = [
+        o if o in groups or o[0] in "+~" or _is_there(o.partition("=")[0], plain) else f"++{o}" for o in overrides
+    ]
+    if completed == list(overrides):
+        raise failed from None
+    return completed
+
+
+def _is_there(key: str, plain: Any) -> bool:
+    """Whether a dotted key is set in `plain`; False where it is an unset argument of a `_target_`, else an error."""
+    node, where = plain, ""
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            target = node.get(TARGET) if isinstance(node, dict) else None
+            names = list(node) if isinstance(node, dict) else []
+            if target:
+                names = list(inspect.signature(resolve(target)).parameters)
+            if target and part in names:
+                return False
+            raise _unknown_key(part, names, where) from None
+        node = node[part]
+        where += f"{part}."
+    return True
 
 
 # --- typing ----------------------------------------------------------------------------------------------------
@@ -219,7 +241,9 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
     Widens without loss only: int → float, an integral float → int, int → str, str → Path, list → tuple.
     Annotations of other kinds (protocols, type variables) are not judged.
     """
-    wrong = ConfigError(f"'{where}' has the wrong type", expected=_name(annotation), got=f"{value!r} ({type(value).__name__})")
+    wrong = ConfigError(
+        f"'{where}' has the wrong type", expected=_name(annotation), got=f"{value!r} ({type(value).__name__})"
+    )
     origin = typing.get_origin(annotation)
     if annotation is Any or annotation is object or isinstance(annotation, TypeVar):
         return value
@@ -249,7 +273,11 @@ def convert(value: Any, annotation: Any, where: str) -> Any:
         return {k: convert(v, inner[1], f"{where}.{k}") if inner else v for k, v in value.items()}
     if isinstance(annotation, type) and dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
         return _to_dataclass(value, annotation, f"{where}.")
-    if isinstance(annotation, type) and isinstance(value, (bool, int, float, str, tuple)) and not _is_protocol(annotation):
+    if (
+        isinstance(annotation, type)
+        and isinstance(value, (bool, int, float, str, tuple))
+        and not _is_protocol(annotation)
+    ):
         if not isinstance(value, annotation):
             raise wrong
     return value
@@ -350,6 +378,7 @@ def bind(node: Mapping[str, Any], given: Iterable[str] = ()) -> tuple[type, dict
 
     Args:
         node: a mapping with `_target_`; every other key must be a keyword-only parameter of its constructor.
+            With `_partial_: true` the missing arguments are left to whoever calls the result.
         given: names of the arguments that the caller supplies at run time.
 
     Raises `ConfigError` listing unknown and missing keys, or naming a value of the wrong type.
@@ -361,16 +390,18 @@ def bind(node: Mapping[str, Any], given: Iterable[str] = ()) -> tuple[type, dict
     parameters = inspect.signature(cls).parameters
     positional = [p.name for p in parameters.values() if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
     if positional:
-        raise ConfigError(f"The constructor of '{target}' is not keyword-only", got=f"positional {', '.join(positional)}")
+        raise ConfigError(
+            f"The constructor of '{target}' is not keyword-only", got=f"positional {', '.join(positional)}"
+        )
     names = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
-    keys = [k for k in node if k != TARGET]
+    keys = [k for k in node if k not in (TARGET, PARTIAL)]
     given = tuple(given)
     if len(names) == len(parameters):  # without **kwargs
         for key in (*keys, *given):
             if key not in names:
                 raise _unknown_key(key, names, f"{target}: ")
     missing = [n for n in names if parameters[n].default is inspect.Parameter.empty and n not in (*keys, *given)]
-    if missing:
+    if missing and not node.get(PARTIAL):
         raise ConfigError(f"'{target}' lacks arguments: {', '.join(missing)}", exists=names)
     hints = _hints(cls)
     arguments = {k: convert(node[k], hints.get(k, Any), f"{target}: {k}") for k in keys if k not in given}
@@ -387,7 +418,8 @@ def _hints(cls: type) -> dict[str, Any]:
 def instantiate(node: Mapping[str, Any], **kwargs: Any) -> Any:
     """Build the object a node describes; nested nodes with `_target_` are built first, `kwargs` win over the node."""
     cls, arguments = bind(node, given=kwargs)
-    return cls(**{key: _build(value) for key, value in arguments.items()}, **kwargs)
+    built = {key: _build(value) for key, value in arguments.items()}
+    return partial(cls, **built, **kwargs) if node.get(PARTIAL) else cls(**built, **kwargs)
 
 
 def _build(value: Any) -> Any:

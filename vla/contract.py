@@ -539,7 +539,8 @@ class EpisodeBuilder:
 
 
 Memory = Any
-"""What a policy carries from call to call; opaque to everybody else."""
+"""What a policy carries from call to call: a sequence of one opaque entry per environment, so that callers can regroup
+environments between calls; an empty one for a policy without memory."""
 
 
 @runtime_checkable
@@ -591,7 +592,7 @@ class Learner(Protocol):
 class EpisodeSink(Protocol):
     """Where evaluation and the bridge hand back what they saw."""
 
-    def append(self, episode: Episode) -> None: ...
+    def append(self, episode: Episode) -> object: ...
 
 
 @runtime_checkable

@@ -1,5 +1,5 @@
 """Vision towers, text encoders and the compositions of them that policies stand on."""
 
-from .base import Backbone, Tokens
+from .base import Backbone, PureModule, Tokens
 
-__all__ = ["Backbone", "Tokens"]
+__all__ = ["Backbone", "PureModule", "Tokens"]

@@ -34,3 +34,7 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Mapping[str, Tensor], state: Tensor, instructions: Sequence[str]) -> Tokens:
         """images: camera → uint8 [B h w 3]; state: float [B S], normalised; instructions: B strings."""
+
+
+class PureModule(nn.Module):
+    """A module whose forward is tensor arithmetic alone, so that `torch.compile` may fuse it as a whole."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .base import PureModule
+
 
 class FiLM(nn.Module):
     """Feature-wise linear modulation y = (1 + γ)·x + β (Perez et al. 2018), starting as the identity (RT-1)."""
@@ -34,7 +36,7 @@ class FiLMBlock(nn.Module):
         return x + nn.functional.silu(self.film(self.norm(self.conv(x)), condition))
 
 
-class ConvTower(nn.Module):
+class ConvTower(PureModule):
     """uint8 [B h w 3] → features [B C h/4 w/4]; an overlapping stride-4 stem, then FiLM blocks at that resolution.
 
     Objects are a few pixels wide in a robot's camera, so resolution is kept and depth is small.
@@ -55,7 +57,7 @@ class ConvTower(nn.Module):
         return x
 
 
-class SpatialPool(nn.Module):
+class SpatialPool(PureModule):
     """K heads, each a softmax over the map that yields where it looks and what is there.
 
     Half of the heads score the map by learned filters (spatial softmax, Levine et al. 2016), half by filters made

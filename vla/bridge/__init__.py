@@ -1,0 +1,1 @@
+"""From a policy's chunks to a robot's joints: clocks, chunking, safety, the deadline loop, robots."""

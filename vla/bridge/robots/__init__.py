@@ -1,0 +1,1 @@
+"""Robots behind `contract.Robot`; one file each."""

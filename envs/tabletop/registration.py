@@ -1,0 +1,16 @@
+"""Gymnasium ids of the tabletop: `wayhand/TabletopReach-v0` … and `wayhand/TabletopSuite-v0` with all six tasks."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+
+_TASKS = ("reach", "push", "pick", "place", "stack", "open")
+_ENTRY = "wayhand.envs.tabletop.env:TabletopEnv"
+
+
+def register() -> None:
+    """Register every id; Gymnasium calls this through the entry-point group `gymnasium.envs`. Safe to call twice."""
+    for name, tasks in {**{t.title(): (t,) for t in _TASKS}, "Suite": _TASKS}.items():
+        # The entry point already stands for the namespace: inside it Gymnasium refuses a name that repeats it.
+        if f"wayhand/Tabletop{name}-v0" not in gym.registry:
+            gym.register(id=f"wayhand/Tabletop{name}-v0", entry_point=_ENTRY, kwargs={"tasks": tasks})

@@ -1,0 +1,203 @@
+"""`wayhand train`: behaviour cloning of a dataset into a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ..datasets.store import Dataset
+from ..datasets.window import WindowSampler
+from ..vla import checkpoint
+from ..vla.config import Config, instantiate
+from ..vla.contract import EnvSpec
+from ..vla.errors import CheckpointError, ConfigError
+from ..vla.learning import behavior_cloning
+from ..vla.learning.policy import ACTION, STATE, TorchPolicy
+from ..vla.normalize import NormStats
+from .compose import load
+
+HELP = """\
+Usage: wayhand train policy=POLICY data=PATH out=RUN [key=value …]
+
+Learns a policy from demonstrations. Ctrl-C saves; the same command continues, bit for bit on a CPU.
+
+Examples:
+  wayhand train policy=regression data=runs/pick out=runs/pick-policy steps=5000
+  wayhand train policy=flow data=[runs/pick,runs/push] out=runs/flow batch_size=128 lr=0.001
+  wayhand train data=runs/new init_from=runs/pick-policy out=runs/tuned steps=1000 lr=0.0001
+  accelerate launch --num_processes 2 -m wayhand.scripts.cli train data=runs/pick out=runs/two
+"""
+FREE_TO_CHANGE = ("steps", "log_every", "save_every", "keep", "threads", "wandb", "overwrite", "out", "max_minutes")
+"""What a run that is continued may change without becoming another run; a new length moves the schedule's end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    policy: Config
+    data: str | list[str]
+    out: Path
+    init_from: Path | None
+    overwrite: bool
+    steps: int
+    max_minutes: float | None
+    batch_size: int
+    accumulate: int
+    lr: float
+    weight_decay: float
+    warmup: int
+    clip: float
+    ema: float
+    precision: Literal["fp32", "bf16"]
+    compile: bool | str
+    shift: int
+    jitter: float
+    normalize: Config
+    seed: int
+    log_every: int
+    save_every: int
+    keep: int
+    threads: int | None
+    wandb: bool
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "save_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' is too small", expected="at least 1", got=str(getattr(self, name)))
+        if not self.lr > 0:
+            raise ConfigError("'lr' must be positive", got=str(self.lr))
+        if not 0 <= self.ema < 1:
+            raise ConfigError("'ema' is out of range", expected="0 ≤ ema < 1", got=str(self.ema))
+
+    @property
+    def settings(self) -> behavior_cloning.Settings:
+        names = {f.name for f in fields(behavior_cloning.Settings)}
+        return behavior_cloning.Settings(**{k: v for k, v in asdict(self).items() if k in names})
+
+
+def main(overrides: list[str]) -> int:
+    cfg, whole = load("train", overrides, TrainConfig)
+    console = Console()
+    torch.set_num_threads(cfg.threads or os.cpu_count() or 1)
+    datasets = [Dataset(path) for path in ([cfg.data] if isinstance(cfg.data, str) else cfg.data)]
+    resume = resume_point(cfg, whole)
+    spec, stats = (resume.spec, resume.stats) if resume else describe(datasets, cfg)
+    torch.manual_seed(cfg.seed)
+    policy: TorchPolicy = instantiate(cfg.policy, spec=spec, stats=stats)
+    if resume is None and cfg.init_from is not None:
+        start_from(policy, cfg.init_from, spec)
+    parameters = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    frames = sum(d.frames for d in datasets)
+    if resume:
+        console.print(f"Continuing {resume.path.parent} at step {resume.step} of {cfg.steps}.")
+    console.print(
+        f"{sum(len(d) for d in datasets)} episodes, {frames} frames; {parameters / 1e6:.2f} M parameters; "
+        f"{cfg.batch_size * cfg.accumulate} samples a step, {cfg.steps * cfg.batch_size * cfg.accumulate / frames:.1f} epochs"
+    )
+    sampler = partial(make_sampler, datasets, policy.chunk, cfg)
+    done = behavior_cloning.train(
+        policy, sampler, cfg.settings, cfg.out, recipe=cfg.policy.to_dict(), config=whole.to_dict(), resume=resume, wandb=cfg.wandb
+    )
+    if done.stopped:
+        console.print(f"Stopped and saved at step {done.step}; the same command continues.")
+        return 130
+    summarise(cfg, console, done, parameters)
+    return 0
+
+
+def make_sampler(datasets: Sequence[Dataset], chunk: int, cfg: TrainConfig, rank: int, world: int) -> WindowSampler:
+    return WindowSampler(
+        datasets, chunk=chunk, batch_size=cfg.batch_size, seed=cfg.seed, rank=rank, world=world, prefetch=0
+    )
+
+
+def describe(datasets: Sequence[Dataset], cfg: TrainConfig) -> tuple[EnvSpec, NormStats]:
+    """The spec all datasets share, and their joint statistics of state and action."""
+    spec = datasets[0].spec
+    for other in datasets[1:]:
+        spec.require_same(other.spec, f"dataset {datasets[0].path} → dataset {other.path}")
+    columns = {path: merged([d.stats[path] for d in datasets]) for path in (STATE, ACTION)}
+    return spec, NormStats(columns, cfg.normalize.to_dict())
+
+
+def merged(parts: Sequence[Any]) -> dict[str, Any]:
+    """Statistics of several datasets as one: exact moments and extremes; quantiles are the outermost ones."""
+    weights = torch.tensor([float(p.count) for p in parts], dtype=torch.float64)
+    weights = weights / weights.sum()
+    mean = sum(float(w) * p.mean for w, p in zip(weights, parts, strict=True))
+    square = sum(float(w) * (p.std**2 + (p.mean - mean) ** 2) for w, p in zip(weights, parts, strict=True))
+    low, high = (lambda name: torch.stack([torch.as_tensor(getattr(p, name)) for p in parts]).amin(0).numpy()), (
+        lambda name: torch.stack([torch.as_tensor(getattr(p, name)) for p in parts]).amax(0).numpy()
+    )
+    return {"mean": mean, "std": square**0.5, "min": low("min"), "max": high("max"), "q01": low("q01"), "q99": high("q99")}
+
+
+def resume_point(cfg: TrainConfig, whole: Config) -> checkpoint.Checkpoint | None:
+    """The newest checkpoint in `out`, if it is of this run; raises `ConfigError` listing what differs."""
+    if cfg.overwrite and cfg.out.exists():
+        for step in checkpoint.steps(cfg.out):
+            shutil.rmtree(step)
+        shutil.rmtree(cfg.out / "tensorboard", ignore_errors=True)
+        (cfg.out / "metrics.jsonl").unlink(missing_ok=True)
+    if not checkpoint.steps(cfg.out):
+        return None
+    found = checkpoint.load(cfg.out)
+    ours, theirs = flat(whole.to_dict()), flat(found.config)
+    changed = [
+        f"{key}: {theirs.get(key)} → {ours.get(key)}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and key not in FREE_TO_CHANGE
+    ]
+    if changed:
+        raise ConfigError(
+            f"{cfg.out} holds a run with other settings: " + "; ".join(changed),
+            expected="the same settings to continue, another `out`, or overwrite=true to start again",
+        )
+    if found.step >= cfg.steps:
+        raise ConfigError(
+            f"{cfg.out} is finished: it has {found.step} steps", run="a larger `steps`, another `out`, or overwrite=true"
+        )
+    return found
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            out.update(flat(value, f"{prefix}{key}."))
+        else:
+            out[prefix + str(key)] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def start_from(policy: TorchPolicy, path: Path, spec: EnvSpec) -> None:
+    """Copy the averaged weights of another run whose body is the same; statistics stay those of the new data."""
+    source = checkpoint.load(path)
+    source.spec.require_same(spec, f"checkpoint {source.path} → the data")
+    try:
+        policy.load_state_dict(source.weights("ema" if source.has("ema") else "model"), strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"The weights of {source.path} do not fit this policy", got=str(error), run="use the recipe it was trained with"
+        ) from error
+
+
+def summarise(cfg: TrainConfig, console: Console, done: behavior_cloning.Progress, parameters: int) -> None:
+    table = Table(title="Trained", show_header=False)
+    samples = done.step * cfg.batch_size * cfg.accumulate
+    table.add_row("steps", str(done.step))
+    table.add_row("last loss", f"{done.loss:.4f}")
+    table.add_row("time", f"{done.seconds / 60:.1f} min, {samples / max(done.seconds, 1e-9):.0f} samples/s per process")
+    table.add_row("parameters", f"{parameters / 1e6:.2f} M")
+    table.add_row("checkpoint", str(checkpoint.steps(cfg.out)[-1]))
+    console.print(table)
+    console.print(f"Next: wayhand eval checkpoint={cfg.out} env=… out={cfg.out}-eval")

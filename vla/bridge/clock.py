@@ -1,0 +1,78 @@
+"""Time as an argument: the monotonic clock of a robot, and a virtual one on which the same code is deterministic.
+
+Deadlines are absolute, so a late wake-up never shifts the next one. The wall clock is never read: it jumps with NTP.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds on one monotonic axis."""
+
+    def now(self) -> float: ...
+
+    def sleep_until(self, deadline: float) -> None:
+        """Return at `deadline` [s] or as soon after it as possible; at once where it has passed."""
+        ...
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+
+class MonotonicClock:
+    """CLOCK_MONOTONIC, one axis for all processes of a host; sleeps by `clock_nanosleep(TIMER_ABSTIME)` on Linux."""
+
+    def __init__(self) -> None:
+        self._nanosleep = ctypes.CDLL(None, use_errno=True).clock_nanosleep if sys.platform == "linux" else None
+        self._request = _Timespec()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep_until(self, deadline: float) -> None:
+        if self._nanosleep is None:
+            while (rest := deadline - time.monotonic()) > 0:
+                time.sleep(rest)
+            return
+        if deadline <= 0:
+            return
+        seconds = int(deadline)
+        self._request.seconds = seconds
+        self._request.nanoseconds = int((deadline - seconds) * 1e9)
+        absolute = 1  # TIMER_ABSTIME
+        while code := self._nanosleep(time.CLOCK_MONOTONIC, absolute, ctypes.byref(self._request), None):
+            if code != errno.EINTR:
+                raise OSError(code, f"clock_nanosleep: {os.strerror(code)}")
+
+
+class VirtualClock:
+    """Time that passes only when somebody sleeps.
+
+    Args:
+        start: first value of `now()` [s].
+
+    `on_advance` are called with the new time before a sleeper continues: how a simulated robot moves.
+    """
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = float(start)
+        self.on_advance: list[Callable[[float], None]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def sleep_until(self, deadline: float) -> None:
+        if deadline <= self._now:
+            return
+        self._now = float(deadline)
+        for call in self.on_advance:
+            call(self._now)

@@ -1,0 +1,174 @@
+"""The control loop: newest chunk → interpolate → gate → robot, on absolute deadlines.
+
+A tick allocates a few small arrays and does no I/O of unbounded time; what it has to say is kept in counters and
+histograms of fixed size and told after the last tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..contract import ActionChunk, Robot
+from ..errors import ConfigError
+from .chunking import ChunkBuffer
+from .clock import Clock
+from .safety import SafetyGate
+
+RATES = (50.0, 1000.0)
+"""Hz, the slowest and the fastest loop."""
+
+Source = Callable[[], ActionChunk | None]
+"""The newest chunk of absolute targets since the last call, or None."""
+
+
+class Histogram:
+    """Counts of a non-negative quantity in bins of equal width; memory does not grow with time.
+
+    Args:
+        width: of a bin.
+        bins: values from `width * bins` on share the last one; `max` stays exact.
+    """
+
+    def __init__(self, width: float, bins: int) -> None:
+        self._width = width
+        self._counts = np.zeros(bins, np.int64)
+        self.max = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[min(max(int(value / self._width), 0), len(self._counts) - 1)] += 1
+        self.max = max(self.max, value)
+
+    def quantile(self, q: float) -> float:
+        """Upper edge of the bin that holds quantile `q`, at most `max`; 0 where nothing was counted."""
+        total = int(self._counts.sum())
+        if not total:
+            return 0.0
+        k = int(np.searchsorted(np.cumsum(self._counts), q * total))
+        return self.max if k >= len(self._counts) - 1 else min((k + 1) * self._width, self.max)
+
+    def summary(self, scale: float = 1.0) -> dict[str, float]:
+        """p50, p99, p99.9 and max, times `scale`."""
+        quantiles = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+        return {**{name: self.quantile(q) * scale for name, q in quantiles.items()}, "max": self.max * scale}
+
+
+@dataclass
+class Timing:
+    """What the loop measured.
+
+    Args:
+        ticks: done.
+        missed: periods whose command was not out before their end.
+        lateness: wake-up after the deadline [s].
+        work: from wake-up to the end of the tick [s].
+        age: of the observation behind the executed action [s].
+        seam: disagreement of two chunks where the newer takes over, largest element [rad or m].
+        chunks: taken over.
+    """
+
+    ticks: int
+    missed: int
+    lateness: Histogram
+    work: Histogram
+    age: Histogram
+    seam: Histogram
+    chunks: int
+
+    @staticmethod
+    def empty() -> Timing:
+        return Timing(0, 0, Histogram(1e-6, 20_000), Histogram(1e-6, 20_000), Histogram(1e-3, 5_000),
+                      Histogram(1e-4, 10_000), 0)  # fmt: skip
+
+
+class ControlLoop:
+    """Drives one robot.
+
+    Args:
+        robot: gets one absolute target per tick, meant for the end of that tick.
+        gate: every command passes it.
+        source: where chunks come from.
+        clock: real or virtual.
+        rate_hz: ticks per second, 50 to 1000.
+    """
+
+    def __init__(self, *, robot: Robot, gate: SafetyGate, source: Source, clock: Clock, rate_hz: float) -> None:
+        if not RATES[0] <= rate_hz <= RATES[1]:
+            raise ConfigError(
+                "The loop's rate is out of range", expected=f"{RATES[0]:g} … {RATES[1]:g} Hz", got=f"{rate_hz:g}"
+            )
+        self.dt = 1.0 / rate_hz
+        self.gate = gate
+        self.timing = Timing.empty()
+        self._robot, self._source, self._clock = robot, source, clock
+        self._buffer = ChunkBuffer()
+
+    def start(self, position: np.ndarray) -> None:
+        """Begin at rest at `position` [A]: forget what was executed and release the gate."""
+        self._buffer.clear()
+        self.gate.reset(position)
+
+    def tick(self, deadline: float) -> None:
+        """One period that starts at `deadline` [s]; its command is for `deadline + dt`."""
+        chunk = self._source()
+        if chunk is not None:
+            self._take_over(chunk, deadline)
+        end = deadline + self.dt
+        command = self.gate.step(self._buffer.sample(end), deadline)
+        if self._buffer.observed_at is not None and not self.gate.latched:
+            self.timing.age.add(deadline - self._buffer.observed_at)
+        self._robot.command(command, end)
+        self.timing.ticks += 1
+
+    def _take_over(self, chunk: ActionChunk, now: float) -> None:
+        first = self.gate.admit(chunk.actions, chunk.times, chunk.observed_at, now)
+        if first is None:
+            return
+        before = self._buffer.sample(float(chunk.times[first]))
+        self._buffer.replace(self.gate.position, now, chunk.actions[first:], chunk.times[first:], chunk.observed_at)
+        self.timing.chunks += 1
+        if before is not None:
+            self.timing.seam.add(float(np.abs(chunk.actions[first] - before).max()))
+
+    def run(self, keep_on: Callable[[float], bool]) -> None:
+        """Tick on absolute deadlines while `keep_on(deadline)`.
+
+        A tick that overruns costs the periods it covered, which are counted as missed and not made up: catching up
+        would send several commands at once.
+        """
+        clock, timing = self._clock, self.timing
+        origin = clock.now() + self.dt
+        index = 0
+        while keep_on(deadline := origin + index * self.dt):
+            clock.sleep_until(deadline)
+            woken = clock.now()
+            self.tick(deadline)
+            done = clock.now()
+            timing.lateness.add(woken - deadline)
+            timing.work.add(done - woken)
+            over = int((done - deadline) / self.dt)
+            timing.missed += over
+            index += 1 + over
+
+    def report(self) -> dict[str, Any]:
+        """Counters and quantiles; microseconds, milliseconds and units of the joints as the keys say. JSON types."""
+        timing, gate = self.timing, self.gate.report
+        return {
+            "rate_hz": round(1.0 / self.dt, 6),
+            "ticks": timing.ticks,
+            "missed_deadlines": timing.missed,
+            "lateness_us": timing.lateness.summary(1e6),
+            "work_us": timing.work.summary(1e6),
+            "action_age_ms": timing.age.summary(1e3),
+            "seam": timing.seam.summary(),
+            "chunks": timing.chunks,
+            "late_chunks": gate.late_chunks,
+            "late_actions": gate.late_actions,
+            "rejected_chunks": gate.rejected_chunks,
+            "limited_ticks": gate.limited_ticks,
+            "held_ticks": gate.held_ticks,
+            "latches": list(gate.latches),
+        }

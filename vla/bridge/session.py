@@ -1,0 +1,244 @@
+"""A run in real time: the simulator and the loop each in a process of its own, the policy in the caller's."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from ..contract import EnvSpec, Observation
+from ..errors import RobotError
+from . import process
+from .clock import MonotonicClock
+from .planner import Planner
+from .process import EXIT, HOLD, RUN, LoopLink, LoopSettings, Status, read_status
+from .robots import simulated
+from .robots.simulated import BodyFactory, SimulatedRobotLink, decode_outcome, limits_from_json, tell
+from .shared import to_observation, write_chunk
+
+START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0
+POLL = 0.002
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one episode on a robot ended.
+
+    Args:
+        seconds: from its start to its end.
+        reason: why the safety gate stopped it; empty where it did not.
+        inferences: chunks the policy made.
+    """
+
+    seed: int
+    success: bool
+    seconds: float
+    reason: str = ""
+    inferences: int = 0
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What to run.
+
+    Args:
+        seed, options: of the scene.
+        execute: control periods between two observations the policy plans from.
+        latency: added between an observation and the chunk planned from it [s].
+    """
+
+    seed: int
+    options: Mapping[str, Any]
+    execute: int
+    latency: float
+
+
+class _Child:
+    """A process and the JSON pipe to it; what it says of its death becomes our error."""
+
+    def __init__(self, name: str, target: Callable[..., None], *args: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._name = name
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=target, args=(*args, theirs), name=name, daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        tell(self._pipe, message)
+
+    def hear(self, timeout: float) -> dict[str, Any]:
+        """Its next message; raises `RobotError` where the process failed, died or is silent."""
+        try:
+            if not self._pipe.poll(timeout):
+                raise RobotError(
+                    f"The process of the {self._name} does not answer", expected=f"an answer in {timeout:g} s"
+                )
+            message = json.loads(self._pipe.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            self._process.join(STOP_TIMEOUT)
+            raise RobotError(
+                f"The process of the {self._name} died", got=f"exit code {self._process.exitcode}"
+            ) from None
+        if "error" in message:
+            raise RobotError(
+                f"The process of the {self._name} failed", got=f"{message['error']}\n{message['traceback']}"
+            )
+        return message
+
+    def check(self) -> None:
+        """Raise what it has to say if it is no longer running."""
+        if not self._process.is_alive():
+            self.hear(0.0)
+
+    def close(self) -> None:
+        self._pipe.close()  # ends a process that waits for a word from us
+        self._process.join(STOP_TIMEOUT)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+
+
+class Session:
+    """Context manager around the two processes.
+
+    Args:
+        factory: builds the simulated body; it travels to the simulator's process, so it must be importable there.
+        settings: of the loop.
+
+    `spec` is the robot's, `warning` one line about missing real-time rights, empty where there are all.
+    """
+
+    def __init__(self, *, factory: BodyFactory, settings: LoopSettings) -> None:
+        self._clock = MonotonicClock()
+        self._epoch = 0
+        with ExitStack() as stack:  # undoes a start that fails half-way
+            self._robot = _Child("simulated robot", simulated.serve, factory)
+            stack.callback(self._robot.close)
+            hello = self._robot.hear(START_TIMEOUT)
+            self.spec, self.limits = EnvSpec.from_dict(hello["spec"]), limits_from_json(hello["limits"])
+            self._body = SimulatedRobotLink(self.spec)
+            stack.callback(self._body.close)
+            self._link = LoopLink(self.spec.action_dim)
+            stack.callback(self._link.close)
+            self._robot.tell({"rings": self._body.names})
+            rings = (self._body.names, self._link.names)
+            self._loop = _Child("control loop", process.serve, self.spec, self.limits, settings, *rings)
+            stack.callback(self._loop.close)
+            self.warning: str = self._loop.hear(START_TIMEOUT)["warning"]
+            self._stack = stack.pop_all()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the robot, end both processes, give the shared memory back."""
+        self._control(EXIT)
+        try:
+            self._robot.tell({"exit": True})
+        except BrokenPipeError:
+            pass
+        self._stack.close()
+
+    @property
+    def status(self) -> Status:
+        status = read_status(self._link.status)
+        assert status is not None, "the loop publishes a status before it says that it is ready"
+        return status
+
+    def _control(self, mode: int) -> None:
+        self._link.control.write(mode=mode, epoch=self._epoch)
+
+    def run(
+        self, episode: Episode, planner: Planner, on_status: Callable[[Status, float], None] | None = None
+    ) -> Outcome:
+        """One episode: reset the scene and the gate, let the policy drive until success, time limit or a latch.
+
+        Args:
+            on_status: called with the loop's status and the seconds since the start, between inferences.
+
+        The robot is at rest when this returns or raises, `KeyboardInterrupt` included.
+        """
+        self._epoch += 1
+        planner.reset(episode.seed)
+        request = {"seed": episode.seed, "options": dict(episode.options), "epoch": self._epoch}
+        self._robot.tell({"reset": request})
+        answer = self._robot.hear(START_TIMEOUT)
+        start, limit = float(answer["start"]), float(answer["time_limit"])
+        self._control(RUN)
+        try:
+            return self._drive(episode, planner, start, limit, on_status)
+        finally:
+            self.halt()
+
+    def _drive(
+        self,
+        episode: Episode,
+        planner: Planner,
+        start: float,
+        limit: float,
+        on_status: Callable[[Status, float], None] | None,
+    ) -> Outcome:
+        due, inferences = start, 0
+        while True:
+            observation = self._fresh(due)
+            if observation is not None:
+                chunk = planner.plan(observation)
+                if episode.latency > 0:
+                    self._clock.sleep_until(observation.time + episode.latency)
+                write_chunk(self._link.chunks, chunk, self._epoch)
+                inferences += 1
+                due = observation.time + episode.execute * self.spec.control_dt
+            self._robot.check()
+            self._loop.check()
+            status, (outcome, seconds) = self.status, self._progress(start)
+            if on_status is not None:
+                on_status(status, seconds)
+            reason = status.reason if status.latched and status.epoch == self._epoch else ""
+            if outcome is not None or reason or seconds > limit - 1e-6:
+                return Outcome(episode.seed, bool(outcome), seconds, reason, inferences)
+            self._clock.sleep_until(self._clock.now() + POLL)
+
+    def _fresh(self, due: float) -> Observation | None:
+        """The newest observation of this episode if it is from `due` on."""
+        record = self._body.observation.latest()
+        if record is None or int(record["epoch"]) != self._epoch:
+            return None
+        observation = to_observation(record)
+        return observation if observation.time >= due - 1e-6 else None
+
+    def _progress(self, start: float) -> tuple[bool | None, float]:
+        record = self._body.state.latest()
+        assert record is not None
+        if int(record["epoch"]) != self._epoch:
+            return None, 0.0
+        return decode_outcome(int(record["outcome"])), float(record["time"]) - start
+
+    def halt(self) -> None:
+        """Stop the robot and wait until it rests."""
+        self._control(HOLD)
+        deadline = self._clock.now() + STOP_TIMEOUT
+        while True:
+            self._loop.check()
+            status = self.status
+            if status.latched and not status.moving:
+                return
+            if self._clock.now() > deadline:
+                raise RobotError("The robot does not come to rest", got=f"still moving after {STOP_TIMEOUT:g} s")
+            self._clock.sleep_until(self._clock.now() + POLL)
+
+    def finish(self) -> dict[str, Any]:
+        """End the loop and return its report (see `ControlLoop.report`)."""
+        self._control(EXIT)
+        return self._loop.hear(STOP_TIMEOUT)["report"]

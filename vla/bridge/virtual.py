@@ -1,0 +1,60 @@
+"""A run in virtual time: the loop, the gate and the chunking of a real one, on a clock that only we move."""
+
+from __future__ import annotations
+
+from ..contract import ActionChunk
+from .clock import VirtualClock
+from .loop import ControlLoop
+from .planner import Planner
+from .process import LoopSettings
+from .robots.simulated import SimulatedBody, SimulatedRobot
+from .session import Episode, Outcome
+
+
+class _Delayed:
+    """Chunks on their way: each is handed over once its arrival time has come."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._flying: list[tuple[float, ActionChunk]] = []
+
+    def send(self, chunk: ActionChunk, arrival: float) -> None:
+        self._flying.append((arrival, chunk))
+
+    def __call__(self) -> ActionChunk | None:
+        arrived = [chunk for arrival, chunk in self._flying if arrival <= self._clock.now() + 1e-9]
+        self._flying = self._flying[len(arrived) :]
+        return arrived[-1] if arrived else None
+
+
+def run_virtual(
+    episode: Episode, body: SimulatedBody, planner: Planner, settings: LoopSettings
+) -> tuple[Outcome, ControlLoop]:
+    """One episode, deterministic: the same arguments give the same trajectory on any machine and under any load.
+
+    Inference takes `episode.latency` seconds of virtual time, whatever it takes in reality. Returns the outcome and
+    the loop, for its report.
+    """
+    clock = VirtualClock()
+    robot = SimulatedRobot(body=body)
+    robot.reset(episode.seed, episode.options)
+    planner.reset(episode.seed)
+    clock.on_advance.append(robot.advance_to)
+    flying = _Delayed(clock)
+    loop = ControlLoop(
+        robot=robot, gate=settings.gate(body.limits), source=flying, clock=clock, rate_hz=settings.rate_hz
+    )
+    loop.start(robot.measured())
+    period = body.spec.control_dt
+    index = inferences = 0
+    while True:
+        now = index * loop.dt
+        clock.sleep_until(now)
+        if robot.outcome is not None or loop.gate.latched or now > body.time_limit - 1e-9:
+            return Outcome(episode.seed, bool(robot.outcome), now, loop.gate.reason, inferences), loop
+        if now >= inferences * episode.execute * period - 1e-9:
+            observation = robot.read()
+            flying.send(planner.plan(observation), observation.time + episode.latency)
+            inferences += 1
+        loop.tick(now)
+        index += 1
