@@ -16,6 +16,7 @@ from .layout import ArrayLayout
 
 CRC_BYTES = 4
 _RESIDUE = 0x48674BC7
+_POLYNOMIAL = 0x82F63B78
 
 # One chunk is small: blosc's thread pool only costs wake-ups, and its global state is not for concurrent callers.
 blosc.use_threads = False
@@ -29,6 +30,47 @@ def with_crc(payload: bytes) -> bytes:
 def crc_ok(blob: bytes) -> bool:
     """Whether `blob` is what `with_crc` returned."""
     return len(blob) >= CRC_BYTES and google_crc32c.value(blob) == _RESIDUE
+
+
+def flipped_bit(blob: bytes) -> tuple[int, int] | None:
+    """The (byte, bit) whose flip alone makes `blob` match its CRC-32C, or None where no single flip does.
+
+    The CRC is linear: a flipped bit changes it by a value that depends on its distance from the end alone, and all
+    these are different up to 256 MiB.
+    """
+    if len(blob) < CRC_BYTES:
+        return None
+    syndrome = google_crc32c.value(blob) ^ _RESIDUE
+    if not syndrome:
+        return None
+    found = np.flatnonzero(_syndromes(8 * len(blob)) == syndrome)
+    if not len(found):
+        return None
+    distance = int(found[0])
+    return len(blob) - 1 - distance // 8, 7 - distance % 8
+
+
+def _syndromes(bits: int) -> np.ndarray[Any, Any]:
+    """uint32 [≥ bits]: what flipping one bit does to the CRC, by the bit's distance from the end."""
+    values = np.array([_POLYNOMIAL], np.uint32)
+    # One step further from the end is a linear map; `columns` are its images of the 32 unit vectors.
+    units = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    columns = units >> np.uint32(1)
+    columns[0] = _POLYNOMIAL
+    while len(values) < bits:
+        tables = [_apply(columns, np.arange(256, dtype=np.uint32) << np.uint32(shift)) for shift in (0, 8, 16, 24)]
+        parts = [table[values >> np.uint32(8 * i) & np.uint32(255)] for i, table in enumerate(tables)]
+        values = np.concatenate([values, parts[0] ^ parts[1] ^ parts[2] ^ parts[3]])
+        columns = _apply(columns, columns)
+    return values
+
+
+def _apply(columns: np.ndarray[Any, Any], vectors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The linear map with these images of the unit vectors, of each vector."""
+    out = np.zeros_like(vectors)
+    for bit in range(32):
+        out ^= columns[bit] * (vectors >> np.uint32(bit) & np.uint32(1))
+    return out
 
 
 def encode(array: ArrayLayout, chunk: np.ndarray[Any, Any]) -> bytes:

@@ -14,7 +14,10 @@ from .layout import dumps
 
 
 def episode_digest(
-    instruction: str, success: bool | None, columns: Mapping[str, np.ndarray[Any, Any]], final: Mapping[str, np.ndarray[Any, Any]]
+    instruction: str,
+    success: bool | None,
+    columns: Mapping[str, np.ndarray[Any, Any]],
+    final: Mapping[str, np.ndarray[Any, Any]],
 ) -> bytes:
     """SHA-256 over the instruction, the outcome, and name, dtype, shape and bytes of every column and of `final`."""
     parts = [(f"data/{k}", columns[k]) for k in sorted(columns)] + [(f"final/{k}", final[k]) for k in sorted(final)]

@@ -40,7 +40,9 @@ def open_inside(root: Path, path: str) -> int:
                 raise
             except OSError as error:
                 raise DataError(
-                    f"Refused to open {root / path}", expected="regular files in regular folders, no symbolic link", got=str(error)
+                    f"Refused to open {root / path}",
+                    expected="regular files in regular folders, no symbolic link",
+                    got=str(error),
                 ) from error
             os.close(folder)
             folder = opened
@@ -82,7 +84,7 @@ class Disk:
         os.replace(staged, self.root / path)
 
     def flush(self, paths: Iterable[Path]) -> None:
-        """Wait until files, or the names in folders, are on the disk. At once, so that the journal commits them together."""
+        """Wait until files, or the names in folders, are on the disk; all at once, to share the journal's commit."""
         if not self.durable:
             return
         with ThreadPoolExecutor(_FLUSHES, "flush") as pool:
@@ -119,7 +121,9 @@ class Lock:
             owner = self._file.read(32).strip()
             self._file.close()
             raise DataError(
-                f"{root} is being written by another process", expected="one writer at a time", got=f"process {owner or '?'}"
+                f"{root} is being written by another process",
+                expected="one writer at a time",
+                got=f"process {owner or '?'}",
             ) from error
         self._file.truncate(0)
         self._file.write(str(os.getpid()))

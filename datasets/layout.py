@@ -32,7 +32,11 @@ GROUPS = ("data", "final", "meta")
 
 FRAME_BYTES = 4096  # rows at least this large are read one by one and live in shards
 ROW_CHUNK_BYTES = 128 * 1024
-SHARD_BYTES = {"lz4": 64 << 20, "zstd": 64 << 20, "raw": 32 << 20}  # before compression; an append rewrites the last one
+SHARD_BYTES = {
+    "lz4": 64 << 20,
+    "zstd": 64 << 20,
+    "raw": 32 << 20,
+}  # before compression; an append rewrites the last one
 MAX_CHUNK_BYTES = 1 << 30
 MAX_SHARD_CHUNKS = 1 << 20
 DTYPES = ("bool", *(f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)), "float16", "float32", "float64")
@@ -59,7 +63,9 @@ class Layout:
         if not (isinstance(self.chunk_frames, int) and 1 <= self.chunk_frames <= 4096):
             raise DataError("chunk_frames is out of range", expected="1 … 4096", got=repr(self.chunk_frames))
         if not (isinstance(self.shard_frames, int) and 0 <= self.shard_frames <= MAX_SHARD_CHUNKS):
-            raise DataError("shard_frames is out of range", expected=f"0 … {MAX_SHARD_CHUNKS}", got=repr(self.shard_frames))
+            raise DataError(
+                "shard_frames is out of range", expected=f"0 … {MAX_SHARD_CHUNKS}", got=repr(self.shard_frames)
+            )
         if self.shard_frames % self.chunk_frames:
             raise DataError(
                 "A shard holds whole chunks",
@@ -116,6 +122,11 @@ class ArrayLayout:
     def file_rows(self) -> int:
         """Rows per file."""
         return self.chunk_rows * self.file_chunks
+
+    @property
+    def index_bytes(self) -> int:
+        """Size of a file's index with its CRC-32C; a file of one bare chunk has none."""
+        return self.shard_chunks * 16 + 4 if self.shard_chunks else 0
 
     def files(self, rows: int) -> int:
         """How many files hold `rows` rows."""
@@ -181,7 +192,9 @@ def arrays(spec: EnvSpec, layout: Layout) -> dict[str, ArrayLayout]:
     def add(path: str, shape: tuple[int, ...], dtype: str, unit: str = "") -> None:
         name = path.split("/", 1)[1]
         if not _NAME.fullmatch(name) or name.startswith("__") or len(name) > 200:
-            raise SpecError("This column name cannot be a file name", expected="letters, digits, '_', '-', '.'", got=repr(name))
+            raise SpecError(
+                "This column name cannot be a file name", expected="letters, digits, '_', '-', '.'", got=repr(name)
+            )
         if dtype not in DTYPES:
             raise SpecError(f"Column '{name}' has a dtype that cannot be stored", got=repr(dtype), exists=DTYPES)
         if any(not isinstance(n, int) or n < 0 for n in shape):
@@ -195,7 +208,9 @@ def arrays(spec: EnvSpec, layout: Layout) -> dict[str, ArrayLayout]:
             return
         chunk = row * layout.chunk_frames
         if chunk > MAX_CHUNK_BYTES:
-            raise SpecError(f"A chunk of '{name}' would be too large", expected=f"at most {MAX_CHUNK_BYTES} bytes", got=str(chunk))
+            raise SpecError(
+                f"A chunk of '{name}' would be too large", expected=f"at most {MAX_CHUNK_BYTES} bytes", got=str(chunk)
+            )
         chunks = layout.shard_frames // layout.chunk_frames or max(1, SHARD_BYTES[layout.codec] // chunk)
         out[path] = ArrayLayout(path, shape, kind, layout.codec, layout.chunk_frames, chunks, unit)
 
@@ -275,7 +290,9 @@ def parse(data: bytes, file: str) -> tuple[EnvSpec, Layout, dict[str, Any]]:
         ) from error
     if sealed != data:
         raise CorruptDataError(
-            f"{file} does not match its checksum", got=f"a difference at or before offset {first_difference(sealed, data)}", run=_REPAIR
+            f"{file} does not match its checksum",
+            got=f"a difference at or before offset {first_difference(sealed, data)}",
+            run=_REPAIR,
         )
     if version != SCHEMA_VERSION:
         raise DataError(f"{file} has another schema", expected=f"schema_version {SCHEMA_VERSION}", got=repr(version))
@@ -288,12 +305,14 @@ def parse(data: bytes, file: str) -> tuple[EnvSpec, Layout, dict[str, Any]]:
 def parse_record(data: bytes, file: str) -> tuple[EnvSpec, Layout, Counts]:
     """What a commit record commits. Refuses a record that this code would not have written at the same counts."""
     spec, layout, attributes = parse(data, file)
-    values = [attributes.get(name) for name in ("episodes", "frames", "provenance_bytes")]
+    values: list[Any] = [attributes.get(name) for name in ("episodes", "frames", "provenance_bytes")]
     if any(not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 1 << 48 for n in values):
         raise DataError(f"{file} has impossible sizes", got=str(values))
     counts = Counts(*values)
     if record(spec, layout, counts) != data:
-        raise DataError(f"{file} describes arrays that are not those of its spec", expected="a record written by Wayhand")
+        raise DataError(
+            f"{file} describes arrays that are not those of its spec", expected="a record written by Wayhand"
+        )
     return spec, layout, counts
 
 

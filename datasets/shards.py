@@ -99,9 +99,11 @@ class Shard:
             raise CorruptDataError(f"{self.file} is missing", run=f"wayhand data validate {root}") from error
         try:
             size = os.fstat(descriptor).st_size
-            index_bytes = array.shard_chunks * 16 + CRC_BYTES if array.shard_chunks else 0
+            index_bytes = array.index_bytes
             if size <= index_bytes:
-                raise CorruptDataError(f"{self.file} is truncated", expected=f"more than {index_bytes} bytes", got=str(size))
+                raise CorruptDataError(
+                    f"{self.file} is truncated", expected=f"more than {index_bytes} bytes", got=str(size)
+                )
             self.bytes = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
         finally:
             os.close(descriptor)
@@ -118,7 +120,9 @@ class Shard:
         starts, sizes = index[:, 0], index[:, 1]
         end = np.uint64(size - index_bytes)
         if bool(np.any(starts > end)) or bool(np.any(sizes > end - starts)) or bool(np.any(sizes <= CRC_BYTES)):
-            raise CorruptDataError(f"{self.file} has an index that points outside it", expected=f"{chunks} chunks in {end} bytes")
+            raise CorruptDataError(
+                f"{self.file} has an index that points outside it", expected=f"{chunks} chunks in {end} bytes"
+            )
         self.starts = [int(x) for x in starts]
         self.stops = [int(x) for x in starts + sizes]
 

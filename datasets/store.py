@@ -1,9 +1,9 @@
 """Datasets on disk: zarr v3 that any zarr reader opens, read here without one.
 
-    with create("runs/pick", spec) as writer:
-        writer.append(episode)
-    dataset = Dataset("runs/pick")
-    dataset.episode(0), dataset.stats["action"], dataset.hash()
+with create("runs/pick", spec) as writer:
+    writer.append(episode)
+dataset = Dataset("runs/pick")
+dataset.episode(0), dataset.stats["action"], dataset.hash()
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..vla.contract import EnvSpec, Episode, Observation, decode_text
+from ..vla.contract import Episode, Observation, decode_text
 from ..vla.errors import CorruptDataError, DataError
 from .digest import dataset_hash, episode_digest
 from .files import read_inside
@@ -48,6 +48,17 @@ class Dataset:
                 expected=f"a folder with {RECORD}",
                 run="wayhand collect env=tabletop/pick episodes=50 out=PATH",
             ) from error
+        self._open(data)
+
+    @classmethod
+    def at_record(cls, path: Path, data: bytes) -> Dataset:
+        """The dataset at `path` as if its commit record were `data`."""
+        dataset = cls.__new__(cls)
+        dataset.path = path
+        dataset._open(data)
+        return dataset
+
+    def _open(self, data: bytes) -> None:
         self.spec, self.layout, self.counts = parse_record(data, str(self.path / RECORD))
         self.arrays = {
             name: Column(self.path, array, rows_of(name, self.counts))

@@ -98,7 +98,9 @@ class WindowSampler:
         self._frames = {
             path: Frames([_column(d, path) for d in self.datasets]) for path in self.columns if self._is_frames(path)
         }
-        if cache is True or (cache == "auto" and sum(f.nbytes for f in self._frames.values()) <= _memory() * _CACHE_SHARE):
+        if cache is True or (
+            cache == "auto" and sum(f.nbytes for f in self._frames.values()) <= _memory() * _CACHE_SHARE
+        ):
             for frames in self._frames.values():
                 frames.keep()
         self.threads = _threads(self._frames.values()) if threads is None else threads
@@ -220,7 +222,9 @@ class WindowSampler:
             return self._epoch[1]
 
     def _choose(self, columns: Sequence[str] | None, images: bool) -> list[str]:
-        exists = [p for p in self.spec.columns() if p.startswith("observation.") and not p.startswith("observation.times.")]
+        exists = [
+            p for p in self.spec.columns() if p.startswith("observation.") and not p.startswith("observation.times.")
+        ]
         if columns is not None:
             for path in columns:
                 if path not in exists:
@@ -235,7 +239,7 @@ class WindowSampler:
 
 
 def _threads(frames: Iterable[Frames]) -> int:
-    """Decoding a large chunk leaves the interpreter free for long enough that a second thread pays; copying does not."""
+    """Decoding a large chunk leaves the interpreter free for so long that a second thread pays; copying does not."""
     layouts = [f.columns[0].array for f in frames]
     if not any(a.codec != "raw" and a.chunk_bytes >= _THREADED_BYTES for a in layouts):
         return 1
@@ -267,7 +271,9 @@ def _normalised(weights: Sequence[float] | None, n: int) -> Array | None:
         return None
     values = np.asarray(weights, np.float64)
     if values.shape != (n,) or not np.all(np.isfinite(values)) or np.any(values < 0) or not values.sum() > 0:
-        raise DataError("Mixture weights do not fit", expected=f"{n} non-negative numbers, not all zero", got=str(weights))
+        raise DataError(
+            "Mixture weights do not fit", expected=f"{n} non-negative numbers, not all zero", got=str(weights)
+        )
     return values / values.sum()
 
 

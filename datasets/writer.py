@@ -21,7 +21,7 @@ import numpy as np
 from ..vla.contract import EnvSpec, Episode, encode_text
 from ..vla.errors import DataError
 from .digest import digest_of, final_columns
-from .files import STAGING, Disk, Lock, read_inside
+from .files import Disk, Lock, read_inside
 from .layout import GROUPS, RECORD, Counts, Layout, arrays, dumps, group, meta_group, parse_record, record, rows_of
 from .shards import Column, Tail
 
@@ -29,7 +29,7 @@ SUCCESS = {None: -1, False: 0, True: 1}
 
 
 class Writer:
-    """Appends episodes to one dataset; an `EpisodeSink` and a context manager. Made by `create` or `open_for_append`."""
+    """Appends episodes to one dataset: an `EpisodeSink`, made by `create` or `open_for_append`; a context manager."""
 
     def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         with ExitStack() as stack:
@@ -85,17 +85,15 @@ class Writer:
             self._counts.frames + len(episode),
             self._counts.provenance_bytes + len(rows["meta/provenance"]),
         )
+        what = f"Episode {len(self)} could not be written to {self.path}; the {len(self)} before it are safe"
         try:
-            tails = self._write(rows)
-            self._commit(counts)
+            tails = self._write(rows, counts)
+            self._tails |= tails
+            self._counts = counts
+            what = f"Episode {len(self) - 1} of {self.path} is committed, but may not survive a power cut"
+            self._disk.flush([self.path])
         except OSError as error:
-            raise DataError(
-                f"Episode {len(self)} could not be written to {self.path}; the {len(self)} before it are safe",
-                expected="a writable disk with room",
-                got=str(error),
-            ) from error
-        self._tails |= tails
-        self._counts = counts
+            raise DataError(what, expected="a writable disk with room", got=str(error)) from error
         return counts.episodes - 1
 
     def _rows(self, episode: Episode) -> dict[str, np.ndarray[Any, Any]]:
@@ -111,28 +109,24 @@ class Writer:
         rows["meta/episode_ends"] = np.array([self._counts.frames + len(episode)], np.int64)
         return {name: rows[name] for name in self.arrays}
 
-    def _write(self, rows: dict[str, np.ndarray[Any, Any]]) -> dict[str, Tail]:
-        """Stage everything, then name everything: a full disk fails before any existing file is touched."""
+    def _write(self, rows: dict[str, np.ndarray[Any, Any]], counts: Counts) -> dict[str, Tail]:
+        """Stage everything, then name everything, the record last: a full disk fails before any file is touched."""
         tails: dict[str, Tail] = {}
-        staged: list[tuple[Path, str, str]] = []
+        staged: list[tuple[Path, str]] = []
         try:
             for name, values in rows.items():
                 files, tails[name] = self._tails[name].extend(values)
-                staged += [(self._disk.stage(parts), name, key) for key, parts in files.items()]
-            self._disk.flush(path for path, _, _ in staged)
+                staged += [(self._disk.stage(parts), f"{name}/{key}") for key, parts in files.items()]
+            commit = self._disk.stage([record(self.spec, self.layout, counts)])
+            self._disk.flush([commit, *(path for path, _ in staged)])
+            for path, name in staged:
+                self._disk.publish(path, name)
+            self._disk.flush(self.path / name for name in rows)
+            self._disk.publish(commit, RECORD)
         except OSError:
             self._abandon()
             raise
-        for path, name, key in staged:
-            self._disk.publish(path, f"{name}/{key}")
-        self._disk.flush(self.path / name for name in rows)
         return tails
-
-    def _commit(self, counts: Counts) -> None:
-        staged = self._disk.stage([record(self.spec, self.layout, counts)])
-        self._disk.flush([staged])
-        self._disk.publish(staged, RECORD)
-        self._disk.flush([self.path])
 
     def _abandon(self) -> None:
         try:
@@ -153,7 +147,13 @@ class Writer:
 
 
 def create(
-    path: str | Path, spec: EnvSpec, *, codec: str = "lz4", chunk_frames: int = 1, shard_frames: int = 0, durable: bool = True
+    path: str | Path,
+    spec: EnvSpec,
+    *,
+    codec: str = "lz4",
+    chunk_frames: int = 1,
+    shard_frames: int = 0,
+    durable: bool = True,
 ) -> Writer:
     """Make an empty dataset and open it for writing.
 
@@ -167,7 +167,9 @@ def create(
     root = Path(path)
     layout = Layout(codec, chunk_frames, shard_frames)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root} exists already", expected="a new folder", run="open_for_append, or choose another path")
+        raise DataError(
+            f"{root} exists already", expected="a new folder", run="open_for_append, or choose another path"
+        )
     empty = record(spec, layout, Counts())
     root.mkdir(parents=True, exist_ok=True)
     disk = Disk(root, durable=durable)

@@ -1,4 +1,4 @@
-"""Flow matching: the chunk is transported from noise by a learned velocity field (Lipman et al. 2023; π0, Black et al. 2024).
+"""Flow matching: a learned velocity field carries noise to the chunk (Lipman et al. 2023; π0, Black et al. 2024).
 
 Direction as in π0: t = 1 is noise, t = 0 is data; x_t = t·ε + (1 − t)·a and the target velocity is ε − a.
 """

@@ -25,7 +25,7 @@ for argument in "$@"; do
   esac
 done
 if [ "$quick" = 1 ]; then
-  out=$out-quick episodes=6 steps=20 trials=3 seconds=3
+  out=$out-quick policy=regression_tiny episodes=6 steps=20 trials=3 seconds=3
 fi
 
 say "1/5 Collect: a scripted expert shows reach, push and pick ($episodes episodes)"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -25,7 +26,7 @@ from ..vla.bridge.virtual import run_virtual
 from ..vla.config import Config, instantiate
 from ..vla.contract import EnvSpec
 from ..vla.errors import ConfigError, WayhandError
-from ..vla.evaluation.protocols import TABLETOP_V1
+from ..vla.evaluation.protocols import TABLETOP_V1 as PROTOCOL
 from ..vla.evaluation.records import RESULTS, read_results
 from ..vla.evaluation.statistics import paired_difference, wilson
 from .compose import load
@@ -44,6 +45,10 @@ Examples:
   wayhand deploy checkpoint=runs/pick-policy env=tabletop/pick virtual=true episodes=200 baseline=runs/pick-eval
   wayhand deploy checkpoint=runs/pick-policy env=tabletop/pick virtual=true latency_ms=100
 """
+
+
+EPISODES_AT_MOST = 10_000
+"""Of a run in real time; it ends by its seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +91,11 @@ class DeployConfig:
     def episode(self, seed: int, options: Mapping[str, Any]) -> Episode:
         return Episode(seed, dict(options), self.execute, self.latency_ms / 1000)
 
-    def planned(self) -> Iterator[Episode]:
-        """The episodes of an evaluation, in its order, without end."""
-        seed = TABLETOP_V1.first_seed(self.split, self.seed)
-        while True:
-            yield self.episode(seed, {"split": self.split})
-            seed += 1
+    def planned(self, count: int) -> list[Episode]:
+        """The first episodes of an evaluation of this split, in its order."""
+        tasks = self.env.get("tasks", ())
+        requests = PROTOCOL.requests(self.split, count, base=self.seed, tasks=tasks)
+        return [self.episode(r.seed, r.options) for r in requests]
 
 
 def main(overrides: list[str]) -> int:
@@ -138,7 +142,7 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFactor
         end = time.monotonic() + cfg.seconds
         try:
             with _StatusLine(console, cfg, outcomes, end) as line:
-                for episode in cfg.planned():
+                for episode in cfg.planned(EPISODES_AT_MOST):
                     if time.monotonic() >= end:
                         break
                     outcomes.append(session.run(episode, planner, line.show))
@@ -191,19 +195,28 @@ class _StatusLine:
 
 # --- virtual time ----------------------------------------------------------------------------------------------
 
-_worker: tuple[DeployConfig, TabletopBody, Planner]
+_worker: tuple[DeployConfig, TabletopBody, Planner] | WayhandError
 
 
 def _start_worker(cfg: DeployConfig, factory: SimulatedBodyFactory) -> None:
     global _worker
+    try:
+        _worker = _build(cfg, factory)
+    except WayhandError as error:  # an exception here would only say that the pool is broken
+        _worker = error
+
+
+def _build(cfg: DeployConfig, factory: SimulatedBodyFactory) -> tuple[DeployConfig, TabletopBody, Planner]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     spec = factory.policy_spec()
     body = factory()
     policy = load_policy(cfg, spec)
-    _worker = cfg, body, Planner(policy=policy, spec=spec, targets=joint_targets(policy.spec, body.spec))
+    return cfg, body, Planner(policy=policy, spec=spec, targets=joint_targets(policy.spec, body.spec))
 
 
 def _run(episode: Episode) -> tuple[Outcome, dict[str, Any]]:
+    if isinstance(_worker, WayhandError):
+        raise _worker
     cfg, body, planner = _worker
     outcome, loop = run_virtual(episode, body, planner, cfg.settings())
     return outcome, loop.report()
@@ -236,18 +249,22 @@ def in_virtual_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFac
 def compared(cfg: DeployConfig) -> tuple[list[Episode], list[bool]]:
     """What to run: the first episodes of the baseline, with its successes, or those the configuration plans."""
     if cfg.baseline is None:
-        planned = cfg.planned()
-        return [next(planned) for _ in range(cfg.episodes)], []
+        return cfg.planned(cfg.episodes), []
     path = cfg.baseline / RESULTS
     if not path.exists():
         raise ConfigError("The baseline holds no results", expected=str(path), run=f"wayhand eval … out={cfg.baseline}")
-    _, results = read_results(path)
+    head, results = read_results(path)
+    for name, ours in (("execute", cfg.execute), ("environment", cfg.env.to_dict())):
+        if head.get(name) != ours:
+            raise ConfigError(f"The baseline has another {name}", expected=str(head.get(name)), got=str(ours))
     same = [r for r in results if not r.ablation and r.split == cfg.split][: cfg.episodes]
     if len(same) < cfg.episodes:
         raise WayhandError(
-            "The baseline has too few episodes", expected=f"{cfg.episodes} of split '{cfg.split}'", got=str(len(same)),
+            "The baseline has too few episodes",
+            expected=f"{cfg.episodes} of split '{cfg.split}'",
+            got=str(len(same)),
             run=f"wayhand eval … episodes={cfg.episodes} out={cfg.baseline}",
-        )  # fmt: skip
+        )
     return [cfg.episode(r.seed, r.options) for r in same], [r.success for r in same]
 
 
@@ -257,6 +274,7 @@ def total(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "rate_hz": reports[0]["rate_hz"],
         **{name: sum(r[name] for r in reports) for name in counters},
+        "limited_by_joint": dict(sum((Counter(r["limited_by_joint"]) for r in reports), Counter())),
         "latches": [reason for r in reports for reason in r["latches"]],
     }
 
@@ -305,3 +323,9 @@ def show(cfg: DeployConfig, console: Console, result: Mapping[str, Any]) -> None
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     console.print(table)
+    if loop["held_ticks"] > 0.05 * loop["ticks"]:
+        console.print(
+            "The robot often had no action: chunks end before the next one comes. "
+            f"Plan more often, with execute below {cfg.execute}.",
+            soft_wrap=True,
+        )

@@ -158,6 +158,7 @@ def chosen_policy(cfg: EvalConfig) -> tuple[PolicyFactory | None, dict[str, Any]
         "name": str(found.policy["_target_"]).rpartition(".")[2],
         "run": str(found.path.parent),
         "step": found.step,
+        "device": cfg.device,
         "sha256": hashlib.sha256((found.path / checkpoint.MANIFEST).read_bytes()).hexdigest(),
     }
     return partial(learned, str(found.path), cfg.device), identity

@@ -14,9 +14,11 @@ pyright --pythonpath "$venv/bin/python"
 
 say "Import arrows"
 # A folder without __init__.py is invisible to import-linter in an editable install, so it looks at a wheel's content.
-rm -rf build && wheel=$(mktemp -d)
+wheel=$(mktemp -d)
 trap 'rm -rf "$wheel"' EXIT
+rm -rf build # a former build's leftovers would be packed
 python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target "$wheel" .
+rm -rf build
 (cd "$wheel" && PYTHONPATH=$wheel lint-imports --config "$root/pyproject.toml" --no-cache)
 
 say "Tests"

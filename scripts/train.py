@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -21,8 +23,9 @@ from ..vla.config import Config, instantiate
 from ..vla.contract import EnvSpec
 from ..vla.errors import CheckpointError, ConfigError
 from ..vla.learning import behavior_cloning
+from ..vla.learning.monitor import METRICS
 from ..vla.learning.policy import ACTION, STATE, TorchPolicy
-from ..vla.normalize import NormStats
+from ..vla.normalize import FIELDS, NormStats
 from .compose import load
 
 HELP = """\
@@ -34,7 +37,7 @@ Examples:
   wayhand train policy=regression data=runs/pick out=runs/pick-policy steps=5000
   wayhand train policy=flow data=[runs/pick,runs/push] out=runs/flow batch_size=128 lr=0.001
   wayhand train data=runs/new init_from=runs/pick-policy out=runs/tuned steps=1000 lr=0.0001
-  accelerate launch --num_processes 2 -m wayhand.scripts.cli train data=runs/pick out=runs/two
+  torchrun --nproc-per-node 2 --no-python wayhand train data=runs/pick out=runs/two batch_size=32
 """
 FREE_TO_CHANGE = ("steps", "log_every", "save_every", "keep", "threads", "wandb", "overwrite", "out", "max_minutes")
 """What a run that is continued may change without becoming another run; a new length moves the schedule's end."""
@@ -56,7 +59,7 @@ class TrainConfig:
     warmup: int
     clip: float
     ema: float
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["auto", "fp32", "bf16"]
     compile: bool | str
     shift: int
     jitter: float
@@ -85,9 +88,13 @@ class TrainConfig:
 
 def main(overrides: list[str]) -> int:
     cfg, whole = load("train", overrides, TrainConfig)
-    console = Console()
-    torch.set_num_threads(cfg.threads or os.cpu_count() or 1)
+    processes = behavior_cloning.processes()
+    console = Console(quiet=not processes.is_main_process)
+    torch.set_num_threads(cfg.threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     datasets = [Dataset(path) for path in ([cfg.data] if isinstance(cfg.data, str) else cfg.data)]
+    if cfg.overwrite and processes.is_main_process:
+        discard(cfg.out)
+    processes.wait_for_everyone()
     resume = resume_point(cfg, whole)
     spec, stats = (resume.spec, resume.stats) if resume else describe(datasets, cfg)
     torch.manual_seed(cfg.seed)
@@ -96,21 +103,36 @@ def main(overrides: list[str]) -> int:
         start_from(policy, cfg.init_from, spec)
     parameters = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     frames = sum(d.frames for d in datasets)
+    per_step = cfg.batch_size * cfg.accumulate * processes.num_processes
     if resume:
-        console.print(f"Continuing {resume.path.parent} at step {resume.step} of {cfg.steps}.")
+        console.print(f"Continuing {cfg.out} at step {resume.step} of {cfg.steps}.", soft_wrap=True)
     console.print(
         f"{sum(len(d) for d in datasets)} episodes, {frames} frames; {parameters / 1e6:.2f} M parameters; "
-        f"{cfg.batch_size * cfg.accumulate} samples a step, {cfg.steps * cfg.batch_size * cfg.accumulate / frames:.1f} epochs"
+        f"{per_step} samples a step, {cfg.steps * per_step / frames:.1f} epochs"
     )
     sampler = partial(make_sampler, datasets, policy.chunk, cfg)
     done = behavior_cloning.train(
-        policy, sampler, cfg.settings, cfg.out, recipe=cfg.policy.to_dict(), config=whole.to_dict(), resume=resume, wandb=cfg.wandb
+        policy,
+        sampler,
+        cfg.settings,
+        cfg.out,
+        recipe=cfg.policy.to_dict(),
+        config=whole.to_dict(),
+        resume=resume,
+        wandb=cfg.wandb,
     )
+    processes.destroy_process_group()
     if done.stopped:
-        console.print(f"Stopped and saved at step {done.step}; the same command continues.")
+        again = shlex.join(["wayhand", "train", *(o for o in overrides if not o.startswith("overwrite="))])
+        console.print(f"Stopped and saved at step {done.step}. Continue with:\n  {again}", soft_wrap=True)
         return 130
-    summarise(cfg, console, done, parameters)
+    summarise(cfg, console, done, parameters, done.step * per_step)
     return 0
+
+
+def cores() -> int:
+    """Processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_sampler(datasets: Sequence[Dataset], chunk: int, cfg: TrainConfig, rank: int, world: int) -> WindowSampler:
@@ -130,23 +152,18 @@ def describe(datasets: Sequence[Dataset], cfg: TrainConfig) -> tuple[EnvSpec, No
 
 def merged(parts: Sequence[Any]) -> dict[str, Any]:
     """Statistics of several datasets as one: exact moments and extremes; quantiles are the outermost ones."""
-    weights = torch.tensor([float(p.count) for p in parts], dtype=torch.float64)
-    weights = weights / weights.sum()
-    mean = sum(float(w) * p.mean for w, p in zip(weights, parts, strict=True))
-    square = sum(float(w) * (p.std**2 + (p.mean - mean) ** 2) for w, p in zip(weights, parts, strict=True))
-    low, high = (lambda name: torch.stack([torch.as_tensor(getattr(p, name)) for p in parts]).amin(0).numpy()), (
-        lambda name: torch.stack([torch.as_tensor(getattr(p, name)) for p in parts]).amax(0).numpy()
-    )
-    return {"mean": mean, "std": square**0.5, "min": low("min"), "max": high("max"), "q01": low("q01"), "q99": high("q99")}
+    share = np.array([p.count for p in parts], np.float64)
+    share /= share.sum()
+    stacked = {name: np.stack([getattr(p, name) for p in parts]) for name in FIELDS}
+    mean = np.tensordot(share, stacked["mean"], 1)
+    variance = np.tensordot(share, stacked["std"] ** 2 + (stacked["mean"] - mean) ** 2, 1)
+    low = {name: stacked[name].min(0) for name in ("min", "q01")}
+    high = {name: stacked[name].max(0) for name in ("max", "q99")}
+    return {"mean": mean, "std": np.sqrt(variance), **low, **high}
 
 
 def resume_point(cfg: TrainConfig, whole: Config) -> checkpoint.Checkpoint | None:
     """The newest checkpoint in `out`, if it is of this run; raises `ConfigError` listing what differs."""
-    if cfg.overwrite and cfg.out.exists():
-        for step in checkpoint.steps(cfg.out):
-            shutil.rmtree(step)
-        shutil.rmtree(cfg.out / "tensorboard", ignore_errors=True)
-        (cfg.out / "metrics.jsonl").unlink(missing_ok=True)
     if not checkpoint.steps(cfg.out):
         return None
     found = checkpoint.load(cfg.out)
@@ -161,11 +178,15 @@ def resume_point(cfg: TrainConfig, whole: Config) -> checkpoint.Checkpoint | Non
             f"{cfg.out} holds a run with other settings: " + "; ".join(changed),
             expected="the same settings to continue, another `out`, or overwrite=true to start again",
         )
-    if found.step >= cfg.steps:
-        raise ConfigError(
-            f"{cfg.out} is finished: it has {found.step} steps", run="a larger `steps`, another `out`, or overwrite=true"
-        )
     return found
+
+
+def discard(out: Path) -> None:
+    """Remove what an earlier run left in `out`, and nothing else."""
+    for step in checkpoint.steps(out):
+        shutil.rmtree(step)
+    shutil.rmtree(out / "tensorboard", ignore_errors=True)
+    (out / METRICS).unlink(missing_ok=True)
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -187,17 +208,22 @@ def start_from(policy: TorchPolicy, path: Path, spec: EnvSpec) -> None:
         policy.load_state_dict(source.weights("ema" if source.has("ema") else "model"), strict=True)
     except RuntimeError as error:
         raise CheckpointError(
-            f"The weights of {source.path} do not fit this policy", got=str(error), run="use the recipe it was trained with"
+            f"The weights of {source.path} do not fit this policy",
+            got=str(error),
+            run="use the recipe it was trained with",
         ) from error
 
 
-def summarise(cfg: TrainConfig, console: Console, done: behavior_cloning.Progress, parameters: int) -> None:
+def summarise(
+    cfg: TrainConfig, console: Console, done: behavior_cloning.Progress, parameters: int, samples: int
+) -> None:
     table = Table(title="Trained", show_header=False)
-    samples = done.step * cfg.batch_size * cfg.accumulate
+    seconds = max(done.seconds, 1e-9)
     table.add_row("steps", str(done.step))
     table.add_row("last loss", f"{done.loss:.4f}")
-    table.add_row("time", f"{done.seconds / 60:.1f} min, {samples / max(done.seconds, 1e-9):.0f} samples/s per process")
+    table.add_row("time", f"{done.seconds / 60:.1f} min, {samples / seconds:.0f} samples/s")
+    table.add_row("data wait", f"{done.waited / seconds:.1%}")
     table.add_row("parameters", f"{parameters / 1e6:.2f} M")
-    table.add_row("checkpoint", str(checkpoint.steps(cfg.out)[-1]))
     console.print(table)
-    console.print(f"Next: wayhand eval checkpoint={cfg.out} env=… out={cfg.out}-eval")
+    console.print(f"checkpoint  {checkpoint.steps(cfg.out)[-1]}", soft_wrap=True)
+    console.print(f"next        wayhand eval checkpoint={cfg.out} env=… out={cfg.out}-eval", soft_wrap=True)

@@ -66,7 +66,7 @@ class StickBody:
         self._q, self._time = START, 0.0
 
     def reset(self, seed: int, options: Mapping[str, Any]) -> None:
-        self._q, self._time = START + [0.001 * (seed % 10), 0.0, 0.0], 0.0
+        self._q, self._time = START + np.array([0.001 * (seed % 10), 0.0, 0.0]), 0.0
         self.trace = []
 
     def step(self, target: np.ndarray) -> None:
@@ -82,7 +82,9 @@ class StickBody:
     def observe(self) -> Observation:
         state = self.observe_state()
         image = np.full((4, 4, 3), round(self._time / 0.05) % 256, np.uint8)
-        return Observation({"state": self._time, "front": self._time}, {"front": image}, state.state, "push", extras=state.extras)
+        return Observation(
+            {"state": self._time, "front": self._time}, {"front": image}, state.state, "push", extras=state.extras
+        )
 
     def outcome(self) -> bool | None:
         return True if self._q[0] > self.goal else None

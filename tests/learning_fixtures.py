@@ -34,29 +34,30 @@ def make_stats(spec: EnvSpec) -> NormStats:
 
 
 class TinyPolicy(TorchPolicy):
-    """State and mean colour → chunk, with dropout so that randomness matters."""
+    """State and what a convolution sees → chunk; dropout makes randomness matter."""
 
-    def __init__(self, *, spec: EnvSpec, stats: NormStats) -> None:
+    def __init__(self, *, spec: EnvSpec, stats: NormStats, dropout: float) -> None:
         super().__init__(spec=spec, stats=stats, chunk=CHUNK)
-        self.net = nn.Sequential(nn.Linear(5, 32), nn.SiLU(), nn.Dropout(0.0), nn.Linear(32, CHUNK * 2))
+        self.see = nn.Conv2d(3, 3, 3)
+        self.net = nn.Sequential(nn.Linear(5, 32), nn.SiLU(), nn.Dropout(dropout), nn.Linear(32, CHUNK * 2))
 
     def forward(self, batch: Batch) -> Tensor:
-        colour = batch["observation.images.front"].float().mean((1, 2)) / 255
+        image = batch["observation.images.front"].permute(0, 3, 1, 2).float() / 255
+        colour = self.see(image).mean((2, 3))
         return self.net(torch.cat([self.state(batch), colour], -1)).unflatten(-1, (CHUNK, 2))
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-        noisy = self.forward(batch)
-        loss = masked_mean((noisy - self.actions(batch)).square(), ~batch["action.is_pad"])
+        loss = masked_mean((self.forward(batch) - self.actions(batch)).square(), ~batch["action.is_pad"])
         return loss, {"mse": loss.detach()}
 
     def predict(self, batch: Batch, rng: Sequence[np.random.Generator]) -> Tensor:
         return self.forward(batch)
 
 
-def make_policy(seed: int) -> TinyPolicy:
+def make_policy(seed: int, *, dropout: float = 0.0) -> TinyPolicy:
     torch.manual_seed(seed)
     spec = make_spec()
-    return TinyPolicy(spec=spec, stats=make_stats(spec))
+    return TinyPolicy(spec=spec, stats=make_stats(spec), dropout=dropout)
 
 
 class MemorySampler:

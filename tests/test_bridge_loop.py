@@ -36,7 +36,9 @@ def make_planner(policy: Any) -> Planner:
     return Planner(policy=policy, spec=policy.spec, targets=targets)
 
 
-def drive(policy: Any, body: StickBody | None = None, *, execute: int = 8, latency: float = 0.0, rate: float = 100.0) -> Any:
+def drive(
+    policy: Any, body: StickBody | None = None, *, execute: int = 8, latency: float = 0.0, rate: float = 100.0
+) -> Any:
     body = body or StickBody()
     outcome, loop = run_virtual(
         Episode(0, {}, execute, latency), body, make_planner(policy), LoopSettings(rate_hz=rate)
@@ -65,7 +67,9 @@ def test_integration_is_the_exponential_map() -> None:
 
 
 def test_world_frame_increments_turn_from_the_left() -> None:
-    x = integrate_pose((np.zeros(3), np.array([1.0, 0, 0, 0])), np.array([0, 0, 0, np.pi / 2, 0, 0]), (np.zeros(3),) * 2)
+    x = integrate_pose(
+        (np.zeros(3), np.array([1.0, 0, 0, 0])), np.array([0, 0, 0, np.pi / 2, 0, 0]), (np.zeros(3),) * 2
+    )
     z_after_x = integrate_pose(x, np.array([0, 0, 0, 0, 0, np.pi / 2]), x)[1]
     np.testing.assert_allclose(z_after_x, [0.5, 0.5, 0.5, 0.5], atol=1e-12)
 
@@ -179,7 +183,7 @@ def test_a_dead_policy_means_the_remainder_then_a_stop_with_a_reason() -> None:
     for k in range(100):
         loop.tick(k * 0.01)
     path = np.array(robot.commands)
-    np.testing.assert_allclose(path[49], START + [0.05, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(path[49], START + np.array([0.05, 0, 0]), atol=1e-9)
     assert (np.ptp(path[52:], axis=0) == 0).all()
     assert loop.gate.reason == "no valid action for 100 ms"
     loop.tick(1.0)
@@ -266,7 +270,7 @@ def test_the_simulated_robot_is_a_robot_and_interpolates_between_commands() -> N
     assert isinstance(robot, Robot)
     robot.reset(0, {})
     robot.start_at(50.0)
-    robot.command(START + [0.01, 0, 0], 50.01)
+    robot.command(START + np.array([0.01, 0, 0]), 50.01)
     robot.advance_to(50.004)
     np.testing.assert_allclose(body.trace[-1][0], START[0] + 0.004, atol=1e-7)
     robot.advance_to(50.02)

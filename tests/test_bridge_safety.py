@@ -19,7 +19,9 @@ LIMITS = Limits(
 )
 HOME = np.array([0.0, 1.0, 0.04])
 NUMBER = st.one_of(
-    st.floats(-4, 4), st.floats(allow_nan=False, allow_infinity=False), st.sampled_from([0.0, -0.0, 5e-324, 1e308, -1e308])
+    st.floats(-4, 4),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, -0.0, 5e-324, 1e308, -1e308]),
 )
 ACTION = st.lists(NUMBER, min_size=3, max_size=3).map(np.array)
 STREAM = st.lists(st.one_of(ACTION, st.none()), min_size=1, max_size=60)
@@ -87,7 +89,7 @@ def test_stoppable_speed_uses_the_room_exactly(room: float, acceleration: float,
 
 
 def test_a_step_is_met_in_the_shortest_time_without_overshoot() -> None:
-    motion, goal, path = Motion(HOME, np.zeros(3), HOME), HOME + [0.5, 0.0, 0.0], []
+    motion, goal, path = Motion(HOME, np.zeros(3), HOME), HOME + np.array([0.5, 0.0, 0.0]), []
     for _ in range(200):
         motion, _ = limit(motion, goal, LIMITS, 0.01)
         path.append(motion.position[0])
@@ -99,7 +101,7 @@ def test_a_step_is_met_in_the_shortest_time_without_overshoot() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_never_passes_and_latches(bad: float) -> None:
     gate = make_gate()
-    gate.step(HOME + [0.001, 0, 0], 0.0)
+    gate.step(HOME + np.array([0.001, 0, 0]), 0.0)
     action = HOME.copy()
     action[1] = bad
     path = [gate.step(action, 0.01), *(gate.step(HOME + 0.01, 0.02 + k * 0.01) for k in range(50))]
@@ -160,7 +162,7 @@ def test_a_chunk_from_an_old_observation_is_dropped() -> None:
 
 def test_starvation_stops_holds_and_latches_with_a_reason_until_reset() -> None:
     gate = make_gate()
-    path = [gate.step(HOME + [0.004 * k, 0, 0], k * 0.01) for k in range(10)]
+    path = [gate.step(HOME + np.array([0.004 * k, 0, 0]), k * 0.01) for k in range(10)]
     for k in range(10, 20):
         path.append(gate.step(None, k * 0.01))
         assert gate.latched == (k * 0.01 - 0.09 > 0.1 - 1e-9)
@@ -189,7 +191,7 @@ def test_rounding_corners_is_counted_but_is_no_fault() -> None:
     gate = make_gate(patience=0.1)
     for k in range(400):
         corner = 0.02 * np.abs((k * 0.01 / 0.1) % 2 - 1)
-        gate.step(HOME + [corner, 0, 0], k * 0.01)
+        gate.step(HOME + np.array([corner, 0, 0]), k * 0.01)
     assert gate.report.limited_ticks > 100 and not gate.latched
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +15,12 @@ import numpy as np
 import pytest
 from pads import BODY, ChunkedPadsEnv, PadsEnv, ReadingPolicy
 
-from wayhand.vla.contract import Episode
+from wayhand.envs.tabletop.env import TabletopEnv
+from wayhand.scripts.cli import main as wayhand
+from wayhand.vla.contract import EnvSpec, Episode
 from wayhand.vla.errors import ConfigError, CorruptDataError, SpecError, WayhandError
 from wayhand.vla.evaluation.ablations import ABLATIONS
+from wayhand.vla.evaluation.baselines import Baseline
 from wayhand.vla.evaluation.records import ResultsLog, read_results
 from wayhand.vla.evaluation.rollout import EpisodeRequest, EpisodeResult, rollout
 from wayhand.vla.evaluation.statistics import wilson
@@ -248,6 +252,53 @@ def test_a_spoilt_line_is_named(tmp_path: Path) -> None:
 def test_results_are_json_types(alone: list[EpisodeResult]) -> None:
     for result in alone:
         assert EpisodeResult.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+# --- the tabletop ----------------------------------------------------------------------------------------------
+
+TABLE = partial(TabletopEnv, tasks=("reach", "push"), image_size=32, max_seconds=0.6)
+
+
+def shaking(spec: EnvSpec) -> Baseline:
+    return Baseline(spec, kind="random")
+
+
+def test_tabletop_episodes_are_bit_equal_for_1_2_and_8_environments() -> None:
+    asked = [EpisodeRequest(1_000_000 + i, {"split": "seen"}, ("", "no_language")[i % 2]) for i in range(8)]
+    run = partial(rollout, TABLE, shaking, asked, workers=0)
+    alone = run()
+    assert len({r.digest for r in alone}) == 8
+    assert not any(r.error for r in alone)
+    assert run(envs_per_worker=2) == alone
+    assert run(envs_per_worker=8) == alone
+    assert run(sink=Sink()) == alone
+
+
+def test_the_tabletop_offers_what_ablations_need() -> None:
+    with closing(TABLE()) as env:
+        for seed in range(6):
+            _, plain = env.reset(seed=seed)
+            _, swapped = env.reset(seed=seed, options={"swap": True})
+            assert len(plain["alternatives"]) == plain["compatible"] >= 2
+            assert len(set(plain["alternatives"].values())) == plain["compatible"]
+            assert plain["alternatives"][plain["target"]] == plain["instruction"]
+            assert plain["alternatives"] == swapped["alternatives"]
+            assert plain["target"] != swapped["target"]
+
+
+def test_the_command_measures_resumes_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["eval", "checkpoint=oracle", "env=tabletop/reach", "workers=1", "videos=1", f"out={out}"]
+    assert wayhand([*command, "episodes=1"]) == 0
+    assert wayhand([*command, "episodes=2", "ablations=[grounding]"]) == 0
+    assert "Continuing: 1 episodes" in capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text())
+    shown = [(r["split"], r["ablation"], r["n"], r["successes"]) for r in summary["rows"]]
+    assert shown == [("seen", "", 2, 2), ("seen", "grounding", 2, 2)]
+    assert summary["replays"].startswith("2 of 2 ")
+    assert (out / "report.html").exists()
+    assert (out / "summary.png").exists()
+    assert wayhand([*command, "checkpoint=zero"]) == 2
 
 
 # --- house rules ------------------------------------------------------------------------------------------------

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learning_fixtures import RECIPE, MemorySampler, make_policy
+from learning_fixtures import RECIPE, MemorySampler, TinyPolicy, make_policy
 
 from wayhand.vla import checkpoint
 from wayhand.vla.errors import TrainingError
 from wayhand.vla.learning.augment import augment
-from wayhand.vla.learning.behavior_cloning import Settings, train
+from wayhand.vla.learning.behavior_cloning import Progress, Settings, train
+from wayhand.vla.learning.interrupts import Interrupts
 from wayhand.vla.learning.schedule import cosine, ema_decay, ema_update
 
 
@@ -28,14 +29,21 @@ def settings(**changes: Any) -> Settings:
 
 
 def run(
-    out: Path, *, sampler: Any = None, resume: Any = None, seed: int = 0, stop_at: int | None = None, **changes: Any
-):
-    policy = make_policy(seed)
+    out: Path,
+    *,
+    policy: TinyPolicy | None = None,
+    sampler: Any = None,
+    resume: Any = None,
+    stop_at: int | None = None,
+    signum: int = signal.SIGINT,
+    **changes: Any,
+) -> tuple[TinyPolicy, Progress]:
+    policy = make_policy(0) if policy is None else policy
     source = sampler or MemorySampler(batch_size=8)
 
     def interrupt(step: int) -> None:
         if step == stop_at:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signum)
 
     done = train(
         policy,
@@ -56,10 +64,11 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_four_steps_equal_two_and_two(tmp_path: Path, precision: str) -> None:
-    run(tmp_path / "whole", precision=precision)
-    _, stopped = run(tmp_path / "parts", precision=precision, stop_at=2)
+    run(tmp_path / "whole", policy=make_policy(0, dropout=0.3), precision=precision)
+    _, stopped = run(tmp_path / "parts", policy=make_policy(0, dropout=0.3), precision=precision, stop_at=2)
     assert stopped.stopped and stopped.step == 2
-    run(tmp_path / "parts", precision=precision, seed=99, resume=checkpoint.load(tmp_path / "parts"))
+    other = make_policy(99, dropout=0.3)
+    run(tmp_path / "parts", policy=other, precision=precision, resume=checkpoint.load(tmp_path / "parts"))
     whole, parts = checkpoint.load(tmp_path / "whole"), checkpoint.load(tmp_path / "parts")
     assert whole.step == parts.step == 4
     for part in ("model", "ema", "optimizer"):
@@ -69,7 +78,7 @@ def test_four_steps_equal_two_and_two(tmp_path: Path, precision: str) -> None:
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     first = run(tmp_path / "a")[0].state_dict()
     assert same(first, run(tmp_path / "b")[0].state_dict())
-    assert not same(first, run(tmp_path / "c", seed=1)[0].state_dict())
+    assert not same(first, run(tmp_path / "c", policy=make_policy(1))[0].state_dict())
 
 
 def test_two_batches_accumulated_are_one_batch_of_both(tmp_path: Path) -> None:
@@ -108,16 +117,86 @@ def test_a_poisoned_sample_is_named_and_nothing_of_it_stays(tmp_path: Path) -> N
     assert all(torch.isfinite(v).all() for v in kept.weights("model").values())
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_sample_with_a_gradient_that_is_not_finite_is_named(tmp_path: Path, accumulate: int) -> None:
+    class Cusp(TinyPolicy):
+        """A square root that is finite at zero and has no slope there."""
+
+        def loss(self, batch: Any) -> Any:
+            loss, terms = super().loss(batch)
+            return loss + (self.see.weight.sum() * 0 + self.state(batch)[:, 0].abs()).sqrt().mean(), terms
+
+    class Flat(MemorySampler):
+        def batch(self, k: int) -> dict[str, Any]:
+            batch = super().batch(k)
+            if k == 0:
+                batch["observation.state"][3] = 0
+            return batch
+
+    plain, sampler = make_policy(0), Flat(batch_size=8)
+    cusp = Cusp(spec=plain.spec, stats=plain.stats, dropout=0.0)
+    _, episode, frame = sampler.locate(int(sampler.batch(0)["index"][3]))
+    with pytest.raises(TrainingError, match="gradient of step 1") as caught:
+        run(tmp_path, policy=cusp, sampler=sampler, accumulate=accumulate)
+    assert caught.value.exists == (f"memory episode {episode} frame {frame}",)
+    assert not checkpoint.steps(tmp_path)
+
+
+def test_the_saved_average_follows_the_saved_weights(tmp_path: Path) -> None:
+    """EMA over a run of steps equals the recursion over the weights that each step saved."""
+    run(tmp_path, steps=6, save_every=1, keep=6, ema=0.3)
+    average = make_policy(0).state_dict()
+    for n, path in enumerate(checkpoint.steps(tmp_path)):
+        decay = min(0.3, (1 + n) / (10 + n))
+        found = checkpoint.load(path)
+        weights, kept = found.weights("model"), found.weights("ema")
+        for name in weights:
+            average[name] = decay * average[name] + (1 - decay) * weights[name]
+            torch.testing.assert_close(kept[name], average[name], atol=1e-6, rtol=1e-5)
+
+
+def test_curves_of_a_crashed_run_are_cut_to_where_it_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError):
+        run(tmp_path, sampler=Poisoned(batch_size=8), save_every=1)
+    torn = tmp_path / "metrics.jsonl"
+    torn.write_text(torn.read_text() + '{"step": 3, "loss": 1.0}\n{"st')
+    run(tmp_path, resume=checkpoint.load(tmp_path))
+    assert [json.loads(line)["step"] for line in torn.read_text().splitlines()] == [1, 2, 3, 4]
+
+
 def test_old_checkpoints_go_after_new_ones_came(tmp_path: Path) -> None:
     run(tmp_path, steps=5, save_every=1, keep=2)
     assert [p.name for p in checkpoint.steps(tmp_path)] == ["step-00000004", "step-00000005"]
 
 
-def test_the_first_interrupt_saves_and_the_handlers_come_back(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    _, done = run(tmp_path, steps=50, stop_at=3)
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_interrupt_saves_and_the_handlers_come_back(tmp_path: Path, signum: int) -> None:
+    before = signal.getsignal(signum)
+    _, done = run(tmp_path, steps=50, stop_at=3, signum=signum)
     assert done.stopped and checkpoint.load(tmp_path).step == 3
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signum) is before
+
+
+def test_signals_within_moments_are_one_and_a_later_one_acts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("wayhand.vla.learning.interrupts.time.monotonic", lambda: clock[0])
+    with Interrupts() as interrupts:
+        assert not interrupts.seen
+        for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+            assert interrupts.seen
+        clock[0] += 2
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_finished_run_that_is_resumed_changes_nothing(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file() and "tensorboard" not in p.parts}
+    _, done = run(tmp_path, policy=make_policy(5), resume=checkpoint.load(tmp_path))
+    assert done.step == 4 and not done.stopped
+    assert before == {p: p.read_bytes() for p in before}
 
 
 def test_a_time_budget_ends_the_run(tmp_path: Path) -> None:
@@ -177,28 +256,41 @@ def test_jitter_is_affine_in_brightness() -> None:
 
 
 def test_two_processes_are_one_process_with_twice_the_batch(tmp_path: Path) -> None:
-    """Two gloo processes with half a batch each take the same steps as one with the whole."""
+    """Two gloo processes with half a batch each take the steps of one with the whole, and stop together."""
     script = tmp_path / "two.py"
     script.write_text(
         textwrap.dedent(
             f"""
-            import sys
+            import os, signal, sys, time
             sys.path.insert(0, {str(Path(__file__).parent)!r})
+            import torch
             from learning_fixtures import RECIPE, MemorySampler, make_policy
             from wayhand.vla.learning.behavior_cloning import Settings, train
             s = Settings(steps=2, warmup=1, lr=1e-2, compile=False, shift=0, jitter=0.0)
             train(make_policy(0), lambda r, w: MemorySampler(batch_size=8 // w, rank=r, world=w), s,
-                  sys.argv[1], recipe=RECIPE, config={{}})
+                  sys.argv[1] + "/equal", recipe=RECIPE, config={{}})
+
+            def interrupt_one(step):
+                time.sleep(0.01 * int(os.environ["RANK"]))
+                if step == 3 and os.environ["RANK"] == "1":
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+            s = Settings(steps=10**6, warmup=1, compile=False)
+            done = train(make_policy(0), lambda r, w: MemorySampler(batch_size=8 // w, rank=r, world=w), s,
+                         sys.argv[1] + "/stopped", recipe=RECIPE, config={{}}, on_step=interrupt_one)
+            assert done.stopped and done.step == 3, done
+            torch.distributed.destroy_process_group()
             """
         )
     )
     single = run(tmp_path / "one", sampler=MemorySampler(batch_size=8), steps=2, shift=0, jitter=0.0)[0].state_dict()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     done = subprocess.run(
         [*command, str(script), str(tmp_path / "two")], env=environment, cwd=tmp_path, capture_output=True, timeout=120
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
-    double = checkpoint.load(tmp_path / "two").weights("model")
+    assert checkpoint.load(tmp_path / "two" / "stopped").step == 3
+    double = checkpoint.load(tmp_path / "two" / "equal").weights("model")
     for name, value in single.items():
         torch.testing.assert_close(double[name], value, atol=1e-5, rtol=1e-4)

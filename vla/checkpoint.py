@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -101,14 +101,16 @@ def save(
         keep: how many newest steps to keep; older ones go after the commit, never before. None keeps all.
     """
     run = Path(run)
-    run.mkdir(parents=True, exist_ok=True)
+    if not run.exists():
+        run.mkdir(parents=True, exist_ok=True)
+        _fsync(run.parent)
     target = run / f"step-{step:08d}"
     _make_room(target)
     staging = run / f".writing-{target.name}-{os.getpid()}"
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     for name, tensors in parts.items():
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, staging / f"{name}.safetensors")
+        save_file(_separate(tensors), staging / f"{name}.safetensors")
     manifest = {
         "format": FORMAT,
         "step": step,
@@ -127,7 +129,7 @@ def save(
         _fsync(path)
     staging.rename(target)
     _fsync(run)
-    _clean(run, keep)
+    _clean(target, keep)
     return target
 
 
@@ -147,6 +149,7 @@ def load(path: str | Path, *, verify: bool = True) -> Checkpoint:
             expected="a folder that `wayhand train` wrote",
             run=f"wayhand train policy=regression data=PATH out={path}",
         )
+    broken: Exception | None = None
     for step in reversed(found):
         try:
             return _load_step(step, verify=verify)
@@ -199,7 +202,21 @@ def _load_step(path: Path, *, verify: bool) -> Checkpoint:
     )
 
 
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors that share no memory, which the format cannot express (tied weights are written twice)."""
+    out: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        where = value.untyped_storage().data_ptr()
+        out[name] = value.clone() if where in seen else value
+        seen.add(where)
+    return out
+
+
 def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]], *, verify: bool) -> None:
+    if (path / MANIFEST).is_symlink():
+        raise CheckpointError(f"{path / MANIFEST} is a link", expected="a file")
     for name in sorted({p.name for p in path.iterdir()} - {MANIFEST}):
         if name not in files or not _PART.fullmatch(name):
             raise CheckpointError(f"{path / name} does not belong to a checkpoint", exists=[MANIFEST, *files])
@@ -215,7 +232,8 @@ def _check_files(path: Path, files: Mapping[str, Mapping[str, Any]], *, verify: 
             raise CheckpointError(f"{file} is damaged: its checksum does not match")
         if verify:
             try:
-                load_file(file)
+                with safe_open(file, "pt"):
+                    pass
             except SafetensorError as error:
                 raise CheckpointError(f"{file} is not a safetensors file", got=str(error)) from error
 
@@ -231,11 +249,13 @@ def _make_room(target: Path) -> None:
     raise CheckpointError(f"{target} exists already", run="train into another folder, or remove this one")
 
 
-def _clean(run: Path, keep: int | None) -> None:
-    for leftover in (p for p in run.iterdir() if p.name.startswith((".writing-step-", ".removing-step-"))):
+def _clean(newest: Path, keep: int | None) -> None:
+    for leftover in (p for p in newest.parent.iterdir() if p.name.startswith((".writing-step-", ".removing-step-"))):
         shutil.rmtree(leftover, ignore_errors=True)
     if keep is not None:
-        for old in steps(run)[: -max(keep, 1)]:
+        found = steps(newest.parent)
+        # A later step is a damaged one that the run was not resumed from: it must not crowd out an intact one.
+        for old in found[: max(found.index(newest) + 1 - max(keep, 1), 0)]:
             _remove(old)
 
 

@@ -105,7 +105,9 @@ class ActionGroup:
         for element, lo, hi in zip(self.elements, self.lower, self.upper):
             if not lo < hi:
                 raise SpecError(
-                    f"Limits of '{self.name}.{element.name}' are not ordered", expected="lower < upper", got=f"{lo}, {hi}"
+                    f"Limits of '{self.name}.{element.name}' are not ordered",
+                    expected="lower < upper",
+                    got=f"{lo}, {hi}",
                 )
         if self.kind in ("discrete", "candidate") and n != 1:
             raise SpecError(f"A {self.kind} group has exactly one element, its index", got=f"{n} elements")
@@ -306,7 +308,7 @@ class Observation:
     """One instant, raw units.
 
     Args:
-        times: seconds per sensor stream (camera names and `"state"`); simulation time in simulators, monotonic on robots.
+        times: seconds per sensor stream (camera names and `"state"`): simulated in simulators, monotonic on robots.
         images: camera → uint8 [h w 3].
         state: float32 [S].
         instruction: what the robot was asked to do.
@@ -395,7 +397,9 @@ class Observation:
                 continue
             got = have.get(path)
             if got is None:
-                raise SpecError(f"Observation lacks '{path}'", expected=f"{want.dtype} {want.shape}", exists=sorted(have))
+                raise SpecError(
+                    f"Observation lacks '{path}'", expected=f"{want.dtype} {want.shape}", exists=sorted(have)
+                )
             if tuple(got.shape) != want.shape or str(got.dtype) != want.dtype:
                 raise SpecError(
                     f"Observation '{path}' does not fit the spec of '{spec.embodiment}'",
@@ -408,7 +412,9 @@ def encode_text(text: str, length: int = INSTRUCTION_BYTES) -> np.ndarray:
     """uint8 [length]: UTF-8, zero padded. Raises `SpecError` where it does not fit or holds a NUL."""
     raw = text.encode("utf-8")
     if len(raw) > length or b"\0" in raw:
-        raise SpecError("Instruction cannot be encoded", expected=f"at most {length} UTF-8 bytes, no NUL", got=f"{len(raw)} bytes")
+        raise SpecError(
+            "Instruction cannot be encoded", expected=f"at most {length} UTF-8 bytes, no NUL", got=f"{len(raw)} bytes"
+        )
     out = np.zeros(length, np.uint8)
     out[: len(raw)] = np.frombuffer(raw, np.uint8)
     return out
@@ -499,7 +505,9 @@ class Episode:
         """Raise a `SpecError` naming the first column that does not fit the spec."""
         want = self.spec.columns()
         if set(want) != set(self.columns):
-            raise SpecError("Episode columns do not match its spec", expected=str(sorted(want)), got=str(sorted(self.columns)))
+            raise SpecError(
+                "Episode columns do not match its spec", expected=str(sorted(want)), got=str(sorted(self.columns))
+            )
         length = len(self)
         for path, array in want.items():
             got = self.columns[path]

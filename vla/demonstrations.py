@@ -46,6 +46,11 @@ class Attempt:
     episode: Episode | None
 
 
+DISTURBED = 0.1
+"""Share of the steps that are disturbed. Rare knocks show the way back and leave the rest of a chunk predictable;
+noise on every step would fill the targets of a chunk with corrections of noise that is yet to come."""
+
+
 def noise_scale(spec: EnvSpec, noise: float) -> np.ndarray:
     """[A] standard deviations: `noise` × the range of every continuous element, none on grippers and indices.
 
@@ -61,8 +66,8 @@ def noise_scale(spec: EnvSpec, noise: float) -> np.ndarray:
 def demonstrate(env: Any, seed: int, *, noise: float = 0.0, provenance: Mapping[str, Any] | None = None) -> Episode:
     """Run the expert once on `seed`.
 
-    With `noise` the executed action is disturbed and the expert's own is stored, so that the data shows how to
-    come back (DART, Laskey et al. 2017). Everything follows from the seed.
+    With `noise` some executed actions are disturbed and the expert's own are stored, so that the data shows how to
+    come back (after DART, Laskey et al. 2017). Everything follows from the seed.
     """
     body: EnvSpec = env.unwrapped.body
     rng = np.random.default_rng([seed, 0])
@@ -74,9 +79,8 @@ def demonstrate(env: Any, seed: int, *, noise: float = 0.0, provenance: Mapping[
     done, info = False, start
     while not done:
         action = np.asarray(env.unwrapped.oracle(rng), np.float64)
-        executed = np.clip(
-            action + scale * disturbance.standard_normal(scale.shape), body.action_lower, body.action_upper
-        )
+        knock = scale * disturbance.standard_normal(scale.shape) * (disturbance.random() < DISTURBED)
+        executed = np.clip(action + knock, body.action_lower, body.action_upper)
         nested, reward, terminated, truncated, info = env.step(executed.astype(np.float32))
         builder.add(observation, action, float(reward))
         observation = Observation.from_nested(nested)

@@ -32,10 +32,10 @@ class NormStats:
     """Per dotted path: mean, std, min, max, q01, q99 over the training data, and the mode they are used in.
 
     `mean_std` gives zero mean and unit deviation; `min_max` and `quantile` map [min, max] and [q01, q99] to [−1, 1]
-    without clipping; `identity` changes nothing.
+    without clipping; `identity` changes nothing. No scale is smaller than `FLOOR`.
 
     Args:
-        columns: path → field → array of the column's row shape. All of `FIELDS` and `count` must be there.
+        columns: path → field → array of the column's row shape. All of `FIELDS` must be there.
         modes: path → mode; paths that are not named use `mean_std`.
     """
 
@@ -55,12 +55,16 @@ class NormStats:
             self._affine[path] = _affine(path, self.columns[path], mode)
         unknown = [p for p in (modes or {}) if p not in self.columns]
         if unknown:
-            raise SpecError("A mode is given for a path without statistics", got=", ".join(unknown), exists=sorted(columns))
+            raise SpecError(
+                "A mode is given for a path without statistics", got=", ".join(unknown), exists=sorted(columns)
+            )
 
     def affine(self, path: str) -> Affine:
         """Shift and scale of a path; raises `SpecError` naming what exists: nothing is ever passed through silently."""
         if path not in self._affine:
-            raise SpecError(f"No statistics for '{path}'", exists=sorted(self._affine), run="train on data that holds it")
+            raise SpecError(
+                f"No statistics for '{path}'", exists=sorted(self._affine), run="train on data that holds it"
+            )
         return self._affine[path]
 
     def require(self, path: str, size: int) -> None:
@@ -96,7 +100,8 @@ class NormStats:
     @staticmethod
     def from_dict(data: Mapping[str, Mapping[str, Any]]) -> NormStats:
         modes = {path: fields["mode"] for path, fields in data.items()}
-        return NormStats({path: {f: v for f, v in fields.items() if f != "mode"} for path, fields in data.items()}, modes)
+        columns = {path: {f: v for f, v in fields.items() if f != "mode"} for path, fields in data.items()}
+        return NormStats(columns, modes)
 
     def sha256(self) -> str:
         """Hash of the values, which both ends of a wire can compare."""

@@ -49,10 +49,12 @@ def _tube(ends: str, radius: float, mass: float = 0.0, kind: str = "capsule", co
 _SHAPES = (
     _tube("0 0 -0.19 0 0 -0.02", 0.062, 3.0) + _tube("0 0 -0.205 0 0 -0.185", 0.066, 0, "cylinder", "joint"),
     _tube("0 0 -0.075 0 0 0.075", 0.058, 1.0, "cylinder", "joint") + _tube("0 -0.01 0 0 -0.17 0", 0.058, 2.5),
-    _tube("0 0 -0.125 0 0 -0.05", 0.057, 2.0) + _tube("0 0 -0.15 0 0 -0.125", 0.060, 0, "cylinder", "joint")
+    _tube("0 0 -0.125 0 0 -0.05", 0.057, 2.0)
+    + _tube("0 0 -0.15 0 0 -0.125", 0.060, 0, "cylinder", "joint")
     + _tube("0 0 -0.05 0.0825 0 0", 0.052, 1.0),
     _tube("0 0 -0.068 0 0 0.068", 0.054, 1.0, "cylinder", "joint") + _tube("-0.01 0.01 0 -0.0825 0.09 0", 0.050, 2.0),
-    _tube("0 0 -0.285 0 0 -0.17", 0.050, 1.5) + _tube("0 0.045 -0.14 0 0.045 -0.03", 0.036, 0.7)
+    _tube("0 0 -0.285 0 0 -0.17", 0.050, 1.5)
+    + _tube("0 0.045 -0.14 0 0.045 -0.03", 0.036, 0.7)
     + _tube("0 0 -0.20 0 0.045 -0.13", 0.042, 0.3),
     _tube("0 0 -0.055 0 0 0.060", 0.047, 0.8, "cylinder", "joint") + _tube("0.02 0 0 0.088 0 0", 0.044, 0.6),
     _tube("0 0 -0.02 0 0 0.075", 0.044, 0.5) + _tube("0 0 0.070 0 0 0.107", 0.034, 0.2, "cylinder", "joint"),
@@ -107,7 +109,7 @@ def add_servos(spec: mujoco.MjSpec) -> None:
 
 
 def arm_spec() -> mujoco.MjSpec:
-    """The embedded arm: joints `joint1…7`, slides `finger_left_slide`, `finger_right_slide`, site `tcp`, camera `wrist`."""
+    """The embedded arm: joints `joint1…7`, slides `finger_left_slide`, `finger_right_slide`, site `tcp`, `wrist`."""
     spec = mujoco.MjSpec.from_string(_arm_xml())
     add_tool(spec.body("hand"))
     add_servos(spec)
@@ -139,8 +141,8 @@ def _arm_xml() -> str:
     <default class="joint"><geom rgba="0.22 0.23 0.26 1"/></default>
     <default class="finger"><joint type="slide" axis="0 1 0" range="0 0.04" armature="0.1" damping="4"/></default>
     <default class="pad">
-      <geom type="box" rgba="0.30 0.31 0.34 1" contype="2" conaffinity="0" condim="4" friction="{PAD_FRICTION} 0.02 0.001"
-        priority="1" solref="0.008 1" solimp="0.95 0.99 0.001"/>
+      <geom type="box" rgba="0.30 0.31 0.34 1" contype="2" conaffinity="0" condim="4"
+        friction="{PAD_FRICTION} 0.02 0.001" priority="1" solref="0.008 1" solimp="0.95 0.99 0.001"/>
     </default>
   </default>
   <worldbody>

@@ -9,8 +9,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from ...vla.contract import INSTRUCTION_BYTES, EnvSpec, Observation
+from ...vla.contract import INSTRUCTION_BYTES, EnvSpec
 from ...vla.errors import ConfigError, SpecError
+from .body import POSITION_STEP, ROTATION_STEP
 from .kinematics import integrate_delta, rotate, rotation_error
 from .layout import Candidate
 from .oracles import ORACLES, ee_delta
@@ -22,6 +23,7 @@ WORKSPACE = (np.array([0.28, -0.34, 0.006]), np.array([0.74, 0.34, 0.45]))
 """Box the commanded tool centre point is kept in [m]."""
 LEAD_POSITION, LEAD_ROTATION = 0.06, 0.4
 """How far the commanded pose may run ahead of the measured one [m, rad]."""
+_STEP = np.array([POSITION_STEP] * 3 + [ROTATION_STEP] * 3)
 _RESET_OPTIONS = ("task", "split", "swap")
 _SECONDS, _FAR = 1e6, 100.0
 _BOUNDS = {"rad": 2 * np.pi, "m": 4.0, "1": 1.01}
@@ -214,11 +216,10 @@ class TabletopEnv(gym.Env[dict[str, Any], np.ndarray]):
         world = self.sim.world()
         aim = ORACLES[self.sim.task](world, self.sim.target)
         action = ee_delta(world, aim, DOWN, self.sim.control_dt)
-        limit = self.sim.body_for("ee_delta").action_upper if self.action_kind != "ee_delta" else self._body.action_upper
-        action[:6] = np.clip(action[:6], -limit[:6], limit[:6])
+        delta = np.clip(action[:6], -_STEP, _STEP)
         if noise > 0:
-            action[:6] += rng.uniform(-noise, noise, 6) * limit[:6]
-            action[:6] = np.clip(action[:6], -limit[:6], limit[:6])
+            delta = np.clip(delta + rng.uniform(-noise, noise, 6) * _STEP, -_STEP, _STEP)
+        action[:6] = delta
         if self.action_kind == "joint_position":
             action = np.append(self._joints_after(action[:6]), action[6])
         return action.astype(np.float32)
@@ -228,9 +229,10 @@ class TabletopEnv(gym.Env[dict[str, Any], np.ndarray]):
     def _checked(self, action: np.ndarray) -> np.ndarray:
         values = np.asarray(action, np.float64)
         if values.shape != (self._body.action_dim,) or not np.isfinite(values).all():
+            names = ", ".join(e.name for e in self._body.action_elements)
             raise SpecError(
                 "The action does not fit the tabletop",
-                expected=f"{self._body.action_dim} finite numbers: {', '.join(e.name for e in self._body.action_elements)}",
+                expected=f"{self._body.action_dim} finite numbers: {names}",
                 got=f"shape {values.shape}: {np.array2string(values, precision=4)}",
             )
         return np.clip(values, self._body.action_lower, self._body.action_upper)
@@ -275,7 +277,9 @@ def _observation_space(body: EnvSpec) -> spaces.Dict:
         "times": spaces.Dict({k: box((), np.float64, 0.0, _SECONDS) for k in group("times")}),
         "state": spaces.Box(-bound, bound, dtype=np.float32),
         "instruction": box((INSTRUCTION_BYTES,), np.uint8, 0, 255),
-        "extras": spaces.Dict({k: box(a.shape, np.float32, -_BOUNDS["m"], _BOUNDS["m"]) for k, a in group("extras").items()}),
+        "extras": spaces.Dict(
+            {k: box(a.shape, np.float32, -_BOUNDS["m"], _BOUNDS["m"]) for k, a in group("extras").items()}
+        ),
     }
     if body.cameras:
         entries["images"] = spaces.Dict({k: box(a.shape, np.uint8, 0, 255) for k, a in group("images").items()})
@@ -286,8 +290,3 @@ def _observation_space(body: EnvSpec) -> spaces.Dict:
             {k: box(a.shape, np.int32, -1, np.iinfo(np.int16).max) for k, a in group("semantics").items()}
         )
     return spaces.Dict(entries)
-
-
-def observation_of(nested: Mapping[str, Any]) -> Observation:
-    """The `Observation` inside what `reset` and `step` return."""
-    return Observation.from_nested(nested)

@@ -78,13 +78,15 @@ def select_backend() -> str:
             chosen = "glfw"
         if chosen:
             os.environ["MUJOCO_GL"] = chosen
-    # llvmpipe starts one rasteriser thread per core in every process; small pictures only lose by that.
-    os.environ.setdefault("LP_NUM_THREADS", "1")
+    # llvmpipe would start rasteriser threads in every process: small pictures only lose by that, and a forked child
+    # would wait for ever for threads it did not inherit.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     return chosen
 
 
 _context: Any = None
 _owner: int = 0
+_abandoned: list[object] = []
 
 
 def current_context() -> Any:
@@ -97,13 +99,20 @@ def current_context() -> Any:
     """
     global _context, _owner
     if _context is not None and _owner != os.getpid():
-        _context = None  # a forked child must not touch its parent's context
+        abandon(_context)
+        _context = None
     if _context is None:
         _context = _create()
         _owner = os.getpid()
         atexit.register(_free, os.getpid())
     _context.make_current()
     return _context
+
+
+def abandon(thing: object) -> None:
+    """Keep a GL object of the parent process alive: freeing it in a forked child would free what the parent uses."""
+    if thing is not None:
+        _abandoned.append(thing)
 
 
 def _create() -> Any:

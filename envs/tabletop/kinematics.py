@@ -39,8 +39,9 @@ def rotation_error(target: np.ndarray, current: np.ndarray) -> np.ndarray:
 class Kinematics:
     """Kinematics of the tool centre point in the frame of the arm's base.
 
-    Solves by damped least squares on the Jacobian (Wampler 1986), damped by the error as in Sugihara (2011), with the redundant degree of freedom drawn to a rest
-    posture, so that a pose has one answer whatever posture the search starts from.
+    Solves by damped least squares on the Jacobian (Wampler 1986), damped by the error as in Sugihara (2011). The
+    redundant degree of freedom is drawn to a rest posture, so that a pose has one answer whatever posture the search
+    starts from.
 
     Args:
         model: an arm with joints `joint1…7` and a site `tcp`; the embedded arm by default.

@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 
 from ...vla.errors import ConfigError
-from .gl import current_context
+from .gl import abandon, current_context
 
 _FLAGS_OFF = (
     mujoco.mjtRndFlag.mjRND_SHADOW,
@@ -53,7 +53,7 @@ class Renderer:
     """Draws square pictures of fixed cameras of one model.
 
     Args:
-        model: the compiled model; `tune` is applied to it.
+        model: the compiled model; `tune` is applied to it when it is first drawn.
         cameras: names of cameras in the model.
         size: height and width in pixels.
         depth, semantics: whether `render` also returns these.
@@ -82,7 +82,6 @@ class Renderer:
                 raise ConfigError("Unknown camera", got=name, exists=exists)
             self._ids[name] = index
         width = size * max(1, len(self._ids))
-        tune(model, width, size)
         self._context: mujoco.MjrContext | None = None
         self._gl: object = None
         self._scene = mujoco.MjvScene(model, maxgeom=max(400, 2 * model.ngeom))
@@ -100,6 +99,8 @@ class Renderer:
     def _bind(self) -> mujoco.MjrContext:
         gl = current_context()
         if self._context is None or self._gl is not gl:
+            abandon(self._context)
+            tune(self._model, self._atlas.width, self._atlas.height)
             self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
             self._gl = gl
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)

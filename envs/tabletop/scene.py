@@ -55,9 +55,11 @@ def _drawer(i: int) -> str:
     geom = '<geom class="fixture" type="box" pos="{}" size="{}"/>'
     return f"""
       <body name="drawer{i}" pos="0 {DRAWER_Y[i]} 0.04">
-        <joint name="drawer{i}" type="slide" axis="-1 0 0" range="0 0.11" damping="8" frictionloss="0.6" armature="0.1"/>
+        <joint name="drawer{i}" type="slide" axis="-1 0 0" range="0 0.11" damping="8" frictionloss="0.6"
+          armature="0.1"/>
         {geom.format("0.006 0 0", "0.006 0.055 0.034")}{geom.format("0.144 0 0", "0.006 0.055 0.034")}
-        {geom.format("0.075 0.051 -0.006", "0.070 0.004 0.028")}{geom.format("0.075 -0.051 -0.006", "0.070 0.004 0.028")}
+        {geom.format("0.075 0.051 -0.006", "0.070 0.004 0.028")}
+        {geom.format("0.075 -0.051 -0.006", "0.070 0.004 0.028")}
         {geom.format("0.075 0 -0.031", "0.070 0.051 0.003")}
         {geom.format("-0.016 0 -0.010", "0.018 0.008 0.007")}{geom.format("-0.040 0 0.012", "0.009 0.011 0.029")}
       </body>"""
@@ -86,21 +88,26 @@ def scene_xml(physics_hz: float) -> str:
     <default class="frame"><geom contype="1" conaffinity="3" rgba="0.25 0.22 0.20 1"/></default>
   </default>
   <asset>
-    <texture name="checker" type="2d" builtin="checker" width="64" height="64" rgb1="0.62 0.62 0.64" rgb2="0.48 0.50 0.53"/>
-    <texture name="gradient" type="2d" builtin="gradient" width="64" height="64" rgb1="0.70 0.62 0.52" rgb2="0.45 0.40 0.34"/>
-    <texture name="flat" type="2d" builtin="flat" width="8" height="8" mark="edge" markrgb="0.4 0.4 0.42" rgb1="0.58 0.59 0.60"/>
+    <texture name="checker" type="2d" builtin="checker" width="64" height="64"
+      rgb1="0.62 0.62 0.64" rgb2="0.48 0.50 0.53"/>
+    <texture name="gradient" type="2d" builtin="gradient" width="64" height="64"
+      rgb1="0.70 0.62 0.52" rgb2="0.45 0.40 0.34"/>
+    <texture name="flat" type="2d" builtin="flat" width="8" height="8" mark="edge"
+      markrgb="0.4 0.4 0.42" rgb1="0.58 0.59 0.60"/>
     <material name="table0" rgba="0.50 0.51 0.53 1" specular="0" shininess="0"/>
     <material name="table1" texture="checker" texrepeat="8 8" specular="0" shininess="0"/>
     <material name="table2" texture="gradient" texrepeat="2 2" specular="0" shininess="0"/>
     <material name="table3" texture="flat" texrepeat="12 12" specular="0" shininess="0"/>
   </asset>
   <worldbody>
-    <light name="sun" pos="0.9 -0.5 1.6" dir="-0.35 0.35 -1" type="directional" diffuse="0.5 0.5 0.5" specular="0.1 0.1 0.1"
-      castshadow="false"/>
+    <light name="sun" pos="0.9 -0.5 1.6" dir="-0.35 0.35 -1" type="directional" diffuse="0.5 0.5 0.5"
+      specular="0.1 0.1 0.1" castshadow="false"/>
     {_camera("front", (1.02, 0.0, 0.56), (0.465, 0.0, 0.035), 37)}
     {_camera("overview", (1.22, -0.82, 0.88), (0.30, 0.0, 0.20), 45)}
-    <geom name="floor" type="plane" pos="0 0 -0.6" size="12 12 0.1" rgba="0.26 0.28 0.31 1" contype="0" conaffinity="0"/>
-    <geom name="table" type="box" pos="0.30 0 -0.03" size="0.55 0.52 0.03" material="table0" contype="1" conaffinity="3"/>
+    <geom name="floor" type="plane" pos="0 0 -0.6" size="12 12 0.1" rgba="0.26 0.28 0.31 1" contype="0"
+      conaffinity="0"/>
+    <geom name="table" type="box" pos="0.30 0 -0.03" size="0.55 0.52 0.03" material="table0" contype="1"
+      conaffinity="3"/>
     <site name="robot" pos="0 0 0"/>
     {"".join(_slot(i) for i in range(SLOTS))}
     {"".join(_bin(i) for i in range(BINS))}
@@ -138,7 +145,9 @@ class Stage:
         self._shape_geoms: list[dict[str, list[int]]] = []
         for body in self.slot_body:
             geoms = iter(range(model.body_geomadr[body], model.body_geomadr[body] + model.body_geomnum[body]))
-            self._shape_geoms.append({s: [next(geoms) for _ in range(xml.count("<geom"))] for s, xml in _SHAPE_GEOMS.items()})
+            self._shape_geoms.append(
+                {s: [next(geoms) for _ in range(xml.count("<geom"))] for s, xml in _SHAPE_GEOMS.items()}
+            )
 
     @staticmethod
     def drawer_of(place: str) -> int:

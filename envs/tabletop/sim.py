@@ -100,8 +100,8 @@ class TabletopSim:
         self.substeps = substeps_of(control_hz, physics_hz)
         self.control_dt = 1.0 / control_hz
         self._distractors = distractors
-        self._spec_options = {"robot": robot, "cameras": tuple(cameras), "size": image_size}
-        self._senses = {"depth": depth, "semantics": semantics}
+        self._robot, self._cameras = robot, tuple(cameras)
+        self._depth, self._semantics = depth, semantics
         self.model = compile_scene(load_robot(robot), physics_hz)
         self.data = mujoco.MjData(self.model)
         self._stage = Stage(self.model)
@@ -288,7 +288,16 @@ class TabletopSim:
         Raises:
             ConfigError: unknown kind.
         """
-        return body(self.model, action_kind, control_dt=self.control_dt, **self._spec_options, **self._senses)
+        return body(
+            self.model,
+            action_kind,
+            robot=self._robot,
+            cameras=self._cameras,
+            size=self._image_size,
+            control_dt=self.control_dt,
+            depth=self._depth,
+            semantics=self._semantics,
+        )
 
     def observe_state(self) -> Observation:
         """Everything but the pictures."""
@@ -297,7 +306,13 @@ class TabletopSim:
     def observe(self) -> Observation:
         """The state and a picture of every camera; arrays are fresh."""
         if self._renderer is None:
-            self._renderer = Renderer(self.model, tuple(self._camera_names), self._image_size, **self._senses)
+            self._renderer = Renderer(
+                self.model,
+                tuple(self._camera_names),
+                self._image_size,
+                depth=self._depth,
+                semantics=self._semantics,
+            )
         views = self._renderer.render(self.data)
         return self._observation(self._short(views.images), self._short(views.depth), self._short(views.semantics))
 

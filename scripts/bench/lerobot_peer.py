@@ -36,7 +36,9 @@ def export(folder: Path) -> Path:
     for end in arrays["ends"]:
         for i in range(start, end):
             frame = {f"observation.images.{c}": arrays[c][i] for c in CAMERAS}
-            dataset.add_frame({**frame, "observation.state": arrays["state"][i], "action": arrays["action"][i], "task": "pick"})
+            dataset.add_frame(
+                {**frame, "observation.state": arrays["state"][i], "action": arrays["action"][i], "task": "pick"}
+            )
         dataset.save_episode()
         start = end
     dataset.finalize()
@@ -53,23 +55,30 @@ def main() -> None:
         "local/bench", root=root, delta_timestamps={"action": [k / FPS for k in range(chunk)]}, return_uint8=True
     )
 
-    def seconds(workers: int, count: int) -> float:
-        loader = torch.utils.data.DataLoader(
-            dataset, batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    # Workers start before this process decodes anything: they would share the position of its open decoders.
+    loaders = {
+        workers: torch.utils.data.DataLoader(
+            dataset,
+            batch,
+            sampler=torch.utils.data.RandomSampler(dataset, num_samples=batch * batches),
+            num_workers=workers,
+            persistent_workers=workers > 0,
         )
-        stream = iter(loader)
-        next(stream)  # workers start and decoders open before the clock does
+        for workers in (2, 0)
+    }
+
+    def seconds(workers: int) -> float:
         begin = time.perf_counter()
-        for _ in range(count):
-            next(stream)
+        for _ in loaders[workers]:
+            pass
         return time.perf_counter() - begin
 
-    rates = {w: seconds(w, 4) for w in (0, 2)}
+    rates = {w: min(seconds(w), seconds(w)) for w in loaders}
     workers = min(rates, key=rates.__getitem__)
     print(f"peer: {stored / frames / len(CAMERAS)}", flush=True)
     print(f"peer: lerobot {lerobot.__version__}, torch {torch.__version__}, {workers} DataLoader workers", flush=True)
     for _ in sys.stdin:
-        print(f"peer: {seconds(workers, batches)}", flush=True)
+        print(f"peer: {seconds(workers)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Peers: `mujoco.Renderer` with MuJoCo's defaults and one shadow-casting light (shadow map 4096, 4× multisampling,
 reflections on), and the same class with its flags tuned by hand (no shadows, no reflections, no multisampling).
 The three take turns within each round; printed are the medians and interquartile ranges of the rounds' time ratios.
-Two guards: the pictures must be those of the tuned peer (SSIM and mean absolute difference), and EGL or OSMesa is named.
+A guard: the pictures must be those of the tuned peer (SSIM and mean absolute difference).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from wayhand.envs.tabletop.gl import renderer_info
 from wayhand.envs.tabletop.rendering import Renderer
 from wayhand.envs.tabletop.robots import load_robot
-from wayhand.envs.tabletop.scene import ROBOT
+from wayhand.envs.tabletop.scene import ROBOT, compile_scene
 from wayhand.envs.tabletop.sim import TabletopSim
 
 import mujoco  # isort: skip  (after the package, which chooses the GL backend)
@@ -52,8 +52,6 @@ def copy_looks(source: mujoco.MjModel, target: mujoco.MjModel) -> None:
 
 def peer_model(tuned: bool, size: int) -> mujoco.MjModel:
     """The scene as a user of `mujoco.Renderer` would have it."""
-    from wayhand.envs.tabletop.scene import compile_scene
-
     model = compile_scene(load_robot("embedded"), 500.0)
     model.vis.global_.offwidth = model.vis.global_.offheight = size
     model.light_castshadow[:] = 1
@@ -63,7 +61,9 @@ def peer_model(tuned: bool, size: int) -> mujoco.MjModel:
     return model
 
 
-def peer_draw(model: mujoco.MjModel, tuned: bool, size: int) -> tuple[Callable[[mujoco.MjData], list[np.ndarray]], Callable[[], None]]:
+def peer_draw(
+    model: mujoco.MjModel, tuned: bool, size: int
+) -> tuple[Callable[[mujoco.MjData], list[np.ndarray]], Callable[[], None]]:
     """(draw both views, close) of `mujoco.Renderer`."""
     renderer = mujoco.Renderer(model, size, size)
 
@@ -81,7 +81,7 @@ def peer_draw(model: mujoco.MjModel, tuned: bool, size: int) -> tuple[Callable[[
 
 
 def ssim(a: np.ndarray, b: np.ndarray, window: int = 8) -> float:
-    """Mean structural similarity (Wang et al. 2004) of two uint8 pictures over non-overlapping windows of grey values."""
+    """Mean structural similarity (Wang et al. 2004) of two uint8 pictures in windows of grey values."""
     height, width = (n // window * window for n in a.shape[:2])
 
     def blocks(x: np.ndarray) -> np.ndarray:
@@ -103,7 +103,9 @@ def quartiles(values: list[float]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--frames", type=int, default=8, help="pairs of views per round for the fast two; the slow one draws 2")
+    parser.add_argument(
+        "--frames", type=int, default=8, help="pairs of views per round for the fast two; the slow one draws 2"
+    )
     parser.add_argument("--size", type=int, default=224)
     options = parser.parse_args()
     print("GL:", ", ".join(f"{k} {v}" for k, v in renderer_info().items()))
@@ -146,7 +148,10 @@ def main() -> int:
     ratio = {n: [a / b for a, b in zip(times[n], times["ours"], strict=True)] for n in ("default", "tuned")}
     print(f"times faster than mujoco.Renderer, defaults:    {quartiles(ratio['default'])}   (aim ≥ {LEAST_DEFAULT})")
     print(f"times faster than mujoco.Renderer, hand-tuned:  {quartiles(ratio['tuned'])}   (aim ≥ {LEAST_TUNED})")
-    print(f"same picture as the tuned peer: SSIM {similarity:.4f} (≥ {LEAST_SSIM}), mean |difference| {difference:.2f} of 255")
+    print(
+        f"same picture as the tuned peer: SSIM {similarity:.4f} (≥ {LEAST_SSIM}), "
+        f"mean |difference| {difference:.2f} of 255"
+    )
     ours.close()
     close_tuned()
     close_default()

@@ -39,6 +39,7 @@ class MiniLMEncoder(TextEncoder):
 
     def __init__(self) -> None:
         super().__init__()
+        self._device_marker: Tensor
         self.register_buffer("_device_marker", torch.zeros(0), persistent=False)
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
 

@@ -170,11 +170,6 @@ class ChunkBuffer:
     def clear(self) -> None:
         self._times, self.observed_at = None, None
 
-    @property
-    def end(self) -> float | None:
-        """Time of the last waypoint [s]; None where there is none."""
-        return None if self._times is None else float(self._times[-1])
-
     def replace(
         self, command: np.ndarray, now: float, actions: np.ndarray, times: np.ndarray, observed_at: float
     ) -> None:

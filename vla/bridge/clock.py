@@ -8,10 +8,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -32,7 +31,8 @@ class MonotonicClock:
     """CLOCK_MONOTONIC, one axis for all processes of a host; sleeps by `clock_nanosleep(TIMER_ABSTIME)` on Linux."""
 
     def __init__(self) -> None:
-        self._nanosleep = ctypes.CDLL(None, use_errno=True).clock_nanosleep if sys.platform == "linux" else None
+        # Where the C library lacks it (macOS), an ordinary sleep towards the same deadline has to do.
+        self._nanosleep: Any = getattr(ctypes.CDLL(None), "clock_nanosleep", None)
         self._request = _Timespec()
 
     def now(self) -> float:

@@ -169,6 +169,7 @@ class ControlLoop:
             "late_actions": gate.late_actions,
             "rejected_chunks": gate.rejected_chunks,
             "limited_ticks": gate.limited_ticks,
+            "limited_by_joint": dict(gate.limited),
             "held_ticks": gate.held_ticks,
             "latches": list(gate.latches),
         }

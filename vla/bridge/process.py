@@ -133,6 +133,7 @@ class _Served:
         tell(self._pipe, {"fifo": rights.fifo, "locked": rights.locked, "warning": rights.warning})
         self._loop.run(self._keep_on)
         self._robot.stop()
+        self._publish()
         tell(self._pipe, {"report": self._loop.report()})
 
     def _warm_up(self) -> None:

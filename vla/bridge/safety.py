@@ -104,7 +104,8 @@ class GateReport:
     """What the gate did since it was made.
 
     Args:
-        limited_ticks: ticks whose command was clipped.
+        limited_ticks: ticks whose command was clipped in any joint.
+        limited: how often each joint was, by name.
         late_chunks, late_actions: dropped by their time.
         rejected_chunks: non-finite or of a wrong form.
         held_ticks: ticks without a valid action, not counting those in a latched stop.
@@ -117,6 +118,7 @@ class GateReport:
     rejected_chunks: int = 0
     held_ticks: int = 0
     latches: list[str] = field(default_factory=list)
+    limited: dict[str, int] = field(default_factory=dict)
 
 
 class SafetyGate:
@@ -268,7 +270,11 @@ class SafetyGate:
         self._valid_at = now
         astray = clipped & (np.abs(reference - self._motion.position) > self._slack)
         self._clipped = np.where(astray, self._clipped + 1, 0)
-        self.report.limited_ticks += bool(clipped.any())
+        if clipped.any():
+            self.report.limited_ticks += 1
+            for joint in np.flatnonzero(clipped):
+                name = self.limits.names[joint]
+                self.report.limited[name] = self.report.limited.get(name, 0) + 1
         worst = int(self._clipped.argmax())
         if self._clipped[worst] >= self._patience_ticks:
             name, seconds = self.limits.names[worst], self._patience_ticks * self.dt

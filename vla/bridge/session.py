@@ -68,10 +68,6 @@ class _Child:
         self._process.start()
         theirs.close()
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
     def tell(self, message: Mapping[str, Any]) -> None:
         tell(self._pipe, message)
 
@@ -120,7 +116,7 @@ class Session:
 
     def __init__(self, *, factory: BodyFactory, settings: LoopSettings) -> None:
         self._clock = MonotonicClock()
-        self._epoch = 0
+        self._epoch, self._seen = 0, 0
         with ExitStack() as stack:  # undoes a start that fails half-way
             self._robot = _Child("simulated robot", simulated.serve, factory)
             stack.callback(self._robot.close)
@@ -211,7 +207,10 @@ class Session:
             self._clock.sleep_until(self._clock.now() + POLL)
 
     def _fresh(self, due: float) -> Observation | None:
-        """The newest observation of this episode if it is from `due` on."""
+        """The newest observation of this episode if it is new and from `due` on."""
+        if self._body.observation.count == self._seen:
+            return None
+        self._seen = self._body.observation.count
         record = self._body.observation.latest()
         if record is None or int(record["epoch"]) != self._epoch:
             return None

@@ -65,6 +65,7 @@ class Ring:
         self._memory = SharedMemory(name=name, create=name is None, size=size)
         self._maker = name is None
         buffer = self._memory.buf
+        assert buffer is not None
         self._count = np.ndarray((1,), np.int64, buffer)  # records written so far
         head = np.dtype({"names": ["sequence", "check"], "formats": ["i8", "u4"], "itemsize": _ALIGN})
         heads = np.ndarray((slots,), head, buffer, _ALIGN)

@@ -20,7 +20,7 @@ code,pre{font:13px/1.5 ui-monospace,"SF Mono",Menlo,Consolas,monospace}
 pre{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;overflow-x:auto;margin:0}
 .card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px 16px;margin:0}
 .grid-cards{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,300px),1fr))}
-.tiles{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));margin-top:20px}
+.tiles{display:grid;gap:14px;grid-template-columns:repeat(auto-fill,minmax(min(100%,200px),1fr));margin-top:20px}
 .tile b{display:block;font-size:1.7rem;line-height:1.2;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
 .tile span{color:var(--dim);font-size:.86rem}
 .scroll{overflow-x:auto;padding:0}
@@ -50,10 +50,13 @@ section{display:grid;gap:12px;grid-template-columns:minmax(0,1fr)}section>h2{mar
 summary{cursor:pointer;color:var(--dim)}details>*+*{margin-top:8px}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:4px 18px;margin:0}
 dt{color:var(--dim)}dd{margin:0;overflow-wrap:anywhere}
+.numbers{display:grid;gap:10px 18px;grid-template-columns:repeat(auto-fill,minmax(125px,1fr))}
+.numbers span{display:block;color:var(--dim);font-size:.82rem}
+.numbers b{font-weight:600;font-variant-numeric:tabular-nums}
 @media(max-width:640px){main{padding:18px 12px 40px}.bar{grid-template-columns:1fr auto;gap:3px 10px}
 .bar .track{grid-row:2;grid-column:1/3}.bar .value{text-align:right}dl{grid-template-columns:1fr;gap:0}
 dd{margin-bottom:8px}
-.tiles{grid-template-columns:1fr 1fr}th,td{padding:7px 9px}}
+.tiles{grid-template-columns:1fr 1fr}th,td{padding:7px 9px}td:first-child{white-space:normal;min-width:120px}}
 """
 
 
@@ -71,6 +74,12 @@ def section(title: str, *parts: str) -> str:
     """A titled section, or nothing where it would be empty."""
     content = "\n".join(p for p in parts if p)
     return f"<section>\n<h2>{escape(title)}</h2>\n{content}\n</section>" if content else ""
+
+
+def numbers(pairs: list[tuple[str, str]]) -> str:
+    """Names and short values (text) side by side."""
+    items = "".join(f"<div><span>{escape(k)}</span><b>{escape(v)}</b></div>" for k, v in pairs)
+    return f'<div class="card numbers">{items}</div>' if items else ""
 
 
 def fold(title: str, *parts: str) -> str:

@@ -77,12 +77,12 @@ def _thin(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def short(value: float) -> str:
-    """A number as an axis shows it: 0.00031, 1.5, 12k."""
+    """A number as an axis shows it: 3.1e-4, 1.5, 12.3k."""
     if value == 0:
         return "0"
     size = abs(value)
     if size >= 10_000:
         return f"{value / 1000:.3g}k"
-    if size < 1e-3:
+    if size < 0.01:
         return f"{value:.1e}".replace("e-0", "e-")
     return f"{value:.3g}" if size < 1000 else f"{value:.0f}"

@@ -12,12 +12,15 @@ from typing import Any
 
 from ..errors import CorruptDataError, DataError
 from .ablations import ABLATIONS
-from .page import facts, fold, page, section, table
+from .page import facts, fold, numbers, page, section, table
 from .picture import picture
 from .plots import curve, interval_bars, short
 from .summary import ALL, Row
 
 CURVES = ("loss", "lr", "gradient_norm", "samples_per_second", "data_wait")
+
+UNITS = {"us": "µs", "ms": "ms", "s": "s", "hz": "Hz"}
+"""Endings of keys that are units."""
 
 
 @dataclass(frozen=True)
@@ -205,10 +208,10 @@ def _record(record: Mapping[str, Any]) -> list[str]:
         elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
             folded.append(fold(f"{_say(key)} ({len(value)})", *_tables({str(i): v for i, v in enumerate(value)})))
         elif isinstance(value, list):
-            plain.append((_say(key), ", ".join(map(_scalar, value)) or "none"))
+            plain.append((_unit(key), ", ".join(map(_scalar, value)) or "none"))
         else:
-            plain.append((_say(key), _scalar(value)))
-    return [facts(plain), *_tables(groups), *nested, *folded]
+            plain.append((_unit(key), _scalar(value)))
+    return [numbers(plain), *_tables(groups), *nested, *folded]
 
 
 def _tables(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -216,8 +219,8 @@ def _tables(groups: Mapping[str, Mapping[str, Any]]) -> list[str]:
     tables = []
     for columns in dict.fromkeys(tuple(v) for v in groups.values()):
         members = {k: v for k, v in groups.items() if tuple(v) == columns}
-        body = [[escape(_say(k)), *(escape(_scalar(x)) for x in v.values())] for k, v in members.items()]
-        tables.append(table(["", *map(_say, columns)], body))
+        body = [[escape(_unit(k)), *(escape(_scalar(x)) for x in v.values())] for k, v in members.items()]
+        tables.append(table(["", *map(_unit, columns)], body))
     return tables
 
 
@@ -257,7 +260,15 @@ def _say(name: str) -> str:
     return "all tasks" if name == ALL else str(name).replace("_", " ")
 
 
+def _unit(key: str) -> str:
+    """`lateness_us` as people write it: `lateness [µs]`."""
+    stem, _, last = key.rpartition("_")
+    return f"{_say(stem)} [{UNITS[last]}]" if stem and last in UNITS else _say(key)
+
+
 def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() else short(value)
     if value is None:

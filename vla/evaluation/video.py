@@ -54,13 +54,16 @@ def film(episode: Episode) -> list[np.ndarray]:
     told = str(episode.provenance.get("told", episode.instruction))
     words = f"“{told}”" if told else "(told nothing)"
     about = " · ".join(str(episode.provenance[k]) for k in ("task", "split", "ablation") if episode.provenance.get(k))
-    black = episode.provenance.get("ablation") == "no_vision"
+    if told != episode.instruction:
+        about += f" · asked: {episode.instruction}"
+    if episode.provenance.get("ablation") == "no_vision":
+        about += " · it sees black"
     frames: list[np.ndarray] = []
     for i, observation in enumerate(observations):
         last = i == len(episode)
         note = f"{i}/{len(episode)}"
         end = ("success" if episode.success else "failure") if last else ""
-        frames.append(_frame(observation, words, about + (" (it sees black)" if black else ""), note, end))
+        frames.append(_frame(observation, words, about, note, end))
     hold = round(HOLD / episode.spec.control_dt)
     return frames + [frames[-1]] * hold
 
@@ -96,7 +99,7 @@ def _frame(observation: Observation, words: str, about: str, note: str, end: str
             (left + i * TILE + 8, BAR + TILE - 20), name, fill=INK, font=_font(12), stroke_width=1, stroke_fill=GROUND
         )
     draw.text((10, BAR // 2), words, fill=INK, font=_fitting(words, width - 20, 17), anchor="lm")
-    draw.text((10, TILE + BAR + BAR // 2), about, fill=DIM, font=_font(14), anchor="lm")
+    draw.text((10, TILE + BAR + BAR // 2), about, fill=DIM, font=_fitting(about, width - 160, 14), anchor="lm")
     draw.text((width - 10, TILE + BAR + BAR // 2), note, fill=DIM, font=_font(14), anchor="rm")
     if end:
         colour = GOOD if end == "success" else BAD

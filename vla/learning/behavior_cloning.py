@@ -6,19 +6,17 @@ All randomness is a function of (seed, step, rank), so a run that was stopped an
 from __future__ import annotations
 
 import shutil
-import signal
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from .. import checkpoint
@@ -26,6 +24,8 @@ from ..backbones import PureModule
 from ..errors import TrainingError
 from .augment import augment
 from .batch import Batch, to_tensors
+from .interrupts import Interrupts
+from .lookahead import Lookahead
 from .monitor import Monitor
 from .policy import TorchPolicy
 from .schedule import cosine, ema_decay, ema_update
@@ -49,7 +49,8 @@ class Settings:
         steps: optimiser steps of the whole run.
         max_minutes: stop (and anneal) by this much training time where it comes first; not reproducible, so off.
         accumulate: batches per optimiser step.
-        precision: bf16 is autocast; weights stay fp32.
+        precision: bf16 is autocast, weights stay fp32. "auto" takes bf16 on a GPU, and on a CPU that computes in it
+            where the vision parts are compiled: uncompiled, its conversions cost more than they save.
         compile: torch.compile the vision parts: True, False, or "auto": where a C++ compiler (CPU) or a GPU is there.
         shift, jitter: image augmentation, pixels and relative change; 0 turns them off.
         save_every: steps between checkpoints; keep: how many stay.
@@ -63,7 +64,7 @@ class Settings:
     clip: float = 1.0
     ema: float = 0.999
     accumulate: int = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool | str = "auto"
     shift: int = 4
     jitter: float = 0.1
@@ -75,10 +76,11 @@ class Settings:
 
 @dataclass
 class Progress:
-    """Where a run stands; travels in checkpoints."""
+    """Where a run stands, over all its sessions; `seconds` of training, `waited` of them for data."""
 
     step: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     stopped: bool = field(default=False, compare=False)
     loss: float = float("nan")
 
@@ -86,14 +88,20 @@ class Progress:
 class LossModule(nn.Module):
     """`forward` is the loss under autocast, so that data-parallel wrappers see one call."""
 
-    def __init__(self, policy: TorchPolicy, precision: str) -> None:
+    def __init__(self, policy: TorchPolicy, *, reduced: bool) -> None:
         super().__init__()
         self.policy = policy
-        self.reduced = precision == "bf16"
+        self.reduced = reduced
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
         with torch.autocast(self.policy.device.type, torch.bfloat16, enabled=self.reduced):
             return self.policy.loss(batch)
+
+
+def processes() -> PartialState:
+    """This process's place among those that train together (torchrun, accelerate launch), joined at the first call."""
+    # accelerate takes several processes without an accelerator for independent ones unless it is told.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
 def train(
@@ -119,6 +127,7 @@ def train(
 
     Raises `TrainingError` naming the samples where a loss or gradient is not finite; the checkpoints stay intact.
     """
+    processes()
     # Precision and accumulation are the loop's own: accelerate keeps them in process-wide state, which would
     # forbid two runs of different settings in one process, and batches are addressed by number here.
     accelerator = Accelerator(mixed_precision="no")
@@ -126,33 +135,41 @@ def train(
     if resume is not None:
         run.restore(resume)
     sampler = make_sampler(accelerator.process_index, accelerator.num_processes)
-    with Monitor(run.out, settings.steps, wandb=wandb, config=config, enabled=accelerator.is_main_process) as monitor:
-        with _Interrupts() as interrupts:
-            _loop(run, sampler, monitor, interrupts, on_step)
-            run.progress.stopped = interrupts.seen
-    run.save()
+    monitor = Monitor(
+        run.out,
+        settings.steps,
+        first=run.progress.step,
+        wandb=wandb,
+        config=config,
+        enabled=accelerator.is_main_process,
+    )
+    with monitor, Interrupts() as interrupts:
+        _loop(run, sampler, monitor, interrupts, on_step)
+        run.save()
     accelerator.wait_for_everyone()
     return run.progress
 
 
 def _loop(
-    run: _Run, sampler: Sampler, monitor: Monitor, interrupts: _Interrupts, on_step: Callable[[int], None] | None
+    run: _Run, sampler: Sampler, monitor: Monitor, interrupts: Interrupts, on_step: Callable[[int], None] | None
 ) -> None:
     settings, progress = run.settings, run.progress
     begun = time.monotonic() - progress.seconds
     first = progress.step * settings.accumulate
-    with _Lookahead(lambda k: run.fetch(sampler, k), first) as lookahead:
-        while progress.step < settings.steps and not interrupts.seen:
-            share = progress.step / settings.steps
-            if settings.max_minutes is not None:
-                share = max(share, progress.seconds / (60 * settings.max_minutes))
-                if share >= 1:
-                    break
+    with Lookahead(lambda k: run.fetch(sampler, k), first) as lookahead:
+        while True:
+            asked, share = run.agree(interrupts.seen, run.share())
+            if asked or share >= 1:
+                progress.stopped = asked and share < 1
+                break
             loss, norm, waited, samples = run.step(lookahead, sampler, share)
             progress.step += 1
             progress.seconds = time.monotonic() - begun
             progress.loss = loss
-            monitor.step(progress.step, loss=loss, terms=run.terms, lr=run.lr, norm=norm, waited=waited, samples=samples)
+            progress.waited += waited
+            monitor.step(
+                progress.step, loss=loss, terms=run.terms, lr=run.lr, norm=norm, waited=waited, samples=samples
+            )
             if progress.step % settings.log_every == 0:
                 monitor.flush(share)
             if progress.step % settings.save_every == 0 and progress.step < settings.steps:
@@ -188,14 +205,34 @@ class _Run:
             [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=settings.lr,
             betas=(0.9, 0.95),
-            fused=accelerator.device.type == "cuda" or None,
+            fused=accelerator.device.type in ("cpu", "cuda"),
         )
-        if _compiles(settings.compile, accelerator.device):
+        compiled = _compiles(settings.compile, accelerator.device)
+        if compiled:
             for module in policy.modules():
                 if isinstance(module, PureModule):
                     module.compile()
         self.optimizer = optimizer
-        self.model: Any = accelerator.prepare_model(LossModule(policy, settings.precision))
+        self.module = LossModule(policy, reduced=_reduces(settings.precision, accelerator.device, compiled))
+        self.model: Any = accelerator.prepare_model(self.module)
+
+    def share(self) -> float:
+        """How much of the run is done: of its steps or of its time, whichever is further."""
+        settings, progress = self.settings, self.progress
+        steps = progress.step / settings.steps
+        return steps if settings.max_minutes is None else max(steps, progress.seconds / (60 * settings.max_minutes))
+
+    def agree(self, asked: bool, share: float) -> tuple[bool, float]:
+        """The same on every process: whether any was asked to stop, and the furthest share.
+
+        Processes that stop after different steps would wait for each other's gradients for ever.
+        """
+        if self.accelerator.num_processes == 1:
+            return asked, share
+        both = torch.tensor([float(asked), share], dtype=torch.float64, device=self.accelerator.device)
+        torch.distributed.all_reduce(both, torch.distributed.ReduceOp.MAX)
+        asked_any, furthest = both.tolist()
+        return bool(asked_any), furthest
 
     def fetch(self, sampler: Sampler, k: int) -> dict[str, Any]:
         """Batch `k`, augmented; runs in the loader thread."""
@@ -206,7 +243,7 @@ class _Run:
             arrays = augment(arrays, seed, shift=self.settings.shift, brightness=jitter, contrast=jitter)
         return arrays
 
-    def step(self, lookahead: _Lookahead, sampler: Sampler, share: float) -> tuple[float, float, float, int]:
+    def step(self, lookahead: Lookahead, sampler: Sampler, share: float) -> tuple[float, float, float, int]:
         """One optimiser step: (loss, gradient norm, seconds waited for data, samples)."""
         settings, step = self.settings, self.progress.step
         self.lr = settings.lr * cosine(share, step, warmup=settings.warmup)
@@ -214,21 +251,23 @@ class _Run:
             group["lr"] = self.lr
         torch.manual_seed(_mix(settings.seed, step, self.accelerator.process_index))
         total, waited, samples = 0.0, 0.0, 0
+        batches: list[dict[str, Any]] = []
         for part in range(settings.accumulate):
             before = time.perf_counter()
             arrays = lookahead.next()
             waited += time.perf_counter() - before
+            batches.append(arrays)
             batch = to_tensors(arrays, self.accelerator.device)
             synchronise = part == settings.accumulate - 1
             with self._no_sync(synchronise):
                 loss, terms = self.model(batch)
-                self._require_finite(loss, "loss", arrays, sampler)
+                self._require_finite(loss, "loss", [arrays], sampler)
                 self.accelerator.backward(loss / settings.accumulate)
             total += loss.item() / settings.accumulate
             self.terms = {k: float(v) for k, v in terms.items()}
             samples += len(batch["task"]) * self.accelerator.num_processes
         norm = nn.utils.clip_grad_norm_(self.parameters, settings.clip)
-        self._require_finite(norm, "gradient", arrays, sampler)
+        self._require_finite(norm, "gradient", batches, sampler)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         ema_update(self.average, self.parameters, ema_decay(step, settings.ema))
@@ -237,10 +276,11 @@ class _Run:
     def _no_sync(self, synchronise: bool) -> Any:
         return nullcontext() if synchronise else self.accelerator.no_sync(self.model)
 
-    def _require_finite(self, value: Tensor, what: str, arrays: Mapping[str, Any], sampler: Sampler) -> None:
+    def _require_finite(self, value: Tensor, what: str, batches: Sequence[Mapping[str, Any]], sampler: Sampler) -> None:
         if torch.isfinite(value).all():
             return
-        guilty = self._guilty(arrays)
+        guilty = [i for arrays in batches for i in self._guilty(arrays)]
+        guilty = guilty or [int(i) for arrays in batches for i in arrays["index"]]
         places = [sampler.locate(int(i)) for i in guilty[:8]]
         raise TrainingError(
             f"The {what} of step {self.progress.step + 1} is not finite; nothing of it was kept",
@@ -251,16 +291,15 @@ class _Run:
         )
 
     def _guilty(self, arrays: Mapping[str, Any]) -> list[int]:
-        """The samples whose own loss is not finite; the whole batch where none is alone to blame."""
-        index = [int(i) for i in arrays["index"]]
+        """The samples whose own loss or gradient is not finite; none where only their sum is not."""
         guilty = []
-        for row, sample in enumerate(index):
+        for row, sample in enumerate(arrays["index"]):
             one = {k: v[row : row + 1] for k, v in arrays.items()}
-            with torch.no_grad():
-                loss, _ = self.policy.loss(to_tensors(one, self.accelerator.device))
-            if not torch.isfinite(loss):
-                guilty.append(sample)
-        return guilty or index
+            loss, _ = self.module(to_tensors(one, self.accelerator.device))
+            gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            if not all(torch.isfinite(v).all() for v in (loss, *gradients) if v is not None):
+                guilty.append(int(sample))
+        return guilty
 
     def save(self) -> None:
         """Write a checkpoint of this step, once."""
@@ -286,7 +325,7 @@ class _Run:
             specs={embodiment: self.policy.spec},
             statistics={embodiment: self.policy.stats},
             config=self.config,
-            trainer={"step": self.progress.step, "seconds": self.progress.seconds},
+            trainer={"seconds": self.progress.seconds, "waited": self.progress.waited},
             keep=self.settings.keep,
         )
         self.saved = self.progress.step
@@ -297,75 +336,36 @@ class _Run:
         averages, moments = loaded.weights("ema"), loaded.weights("optimizer")
         for name, parameter, average in zip(self.names, self.parameters, self.average, strict=True):
             average.copy_(averages[name])
-            prefix = f"{name}/"
             self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to("cpu" if key.endswith("/step") else parameter.device)
-                for key, value in moments.items()
-                if key.startswith(prefix)
+                # Moments take the parameter's memory layout, so that the update stays one pass over both.
+                key: value if key == "step" else torch.empty_like(parameter).copy_(value)
+                for key, value in _below(moments, f"{name}/").items()
             }
         self.progress.step = self.saved = loaded.step
         self.progress.seconds = float(loaded.trainer["seconds"])
-
-
-class _Lookahead:
-    """Calls `make(k)`, `make(k + 1)`, … in one thread, two ahead of the reader."""
-
-    def __init__(self, make: Callable[[int], dict[str, Any]], first: int, depth: int = 2) -> None:
-        self._make, self._next = make, first
-        self._pool = ThreadPoolExecutor(1, "batch")
-        self._futures: list[Future[dict[str, Any]]] = []
-        for _ in range(depth):
-            self._submit()
-
-    def _submit(self) -> None:
-        self._futures.append(self._pool.submit(self._make, self._next))
-        self._next += 1
-
-    def next(self) -> dict[str, Any]:
-        arrays = self._futures.pop(0).result()
-        self._submit()
-        return arrays
-
-    def __enter__(self) -> _Lookahead:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class _Interrupts:
-    """The first Ctrl-C or SIGTERM asks the loop to stop after the step; the second one acts at once."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> _Interrupts:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._handle)
-            except ValueError:  # not the main thread: the caller owns the signals
-                break
-        return self
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.seen:
-            raise KeyboardInterrupt
-        self.seen = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self.progress.waited = float(loaded.trainer.get("waited", 0.0))
 
 
 def _trainable(policy: TorchPolicy) -> list[tuple[str, nn.Parameter]]:
     return [(n, p) for n, p in policy.named_parameters() if p.requires_grad]
 
 
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
 def _compiles(choice: bool | str, device: torch.device) -> bool:
     if choice == "auto":
         return device.type == "cuda" or shutil.which("g++") is not None
     return bool(choice)
+
+
+def _reduces(choice: str, device: torch.device, compiled: bool) -> bool:
+    if choice == "auto":
+        cpu = torch.cpu
+        native = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()  # pyright: ignore[reportPrivateUsage]
+        return device.type == "cuda" or (device.type == "cpu" and compiled and native)
+    return choice == "bf16"
 
 
 def _mix(*numbers: int) -> int:

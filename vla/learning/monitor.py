@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from ..errors import ConfigError
+
+METRICS = "metrics.jsonl"
 
 
 class Monitor:
@@ -20,25 +24,33 @@ class Monitor:
     Args:
         out: folder of `metrics.jsonl` and `tensorboard/`.
         steps: of the whole run, for the bar.
+        first: steps already taken; what an interrupted run wrote beyond them is forgotten.
         enabled: False on all but the main process.
     """
 
-    def __init__(self, out: Path, steps: int, *, wandb: bool, config: Mapping[str, Any], enabled: bool) -> None:
-        self.out, self.steps, self.enabled = out, steps, enabled
+    EVERY = 15.0  # seconds between lines where there is no terminal to draw a bar on
+
+    def __init__(
+        self, out: Path, steps: int, *, first: int, wandb: bool, config: Mapping[str, Any], enabled: bool
+    ) -> None:
+        self.out, self.steps, self.first, self.enabled = out, steps, first, enabled
         self._wandb_config = config if wandb and enabled else None
         self._window: list[dict[str, float]] = []
         self._since = time.perf_counter()
         self._terms: dict[str, float] = {}
         self._begun = time.monotonic()
         self._first_share: float | None = None
+        self._said = float("-inf")
 
     def __enter__(self) -> Monitor:
         if not self.enabled:
             return self
         self.out.mkdir(parents=True, exist_ok=True)
-        self._file = (self.out / "metrics.jsonl").open("a", buffering=1)
-        self._board = SummaryWriter(str(self.out / "tensorboard"))
+        _keep_rows(self.out / METRICS, self.first)
+        self._file = (self.out / METRICS).open("a", buffering=1)
+        self._board = SummaryWriter(str(self.out / "tensorboard"), purge_step=self.first + 1)
         self._wandb = _start_wandb(self._wandb_config)
+        self._console = Console()
         self._bar = Progress(
             TextColumn("train"),
             BarColumn(bar_width=30),
@@ -47,9 +59,11 @@ class Monitor:
             TimeElapsedColumn(),
             TextColumn("{task.fields[eta]}"),
             refresh_per_second=2,
+            console=self._console,
+            disable=not self._console.is_terminal,
         )
         self._bar.start()
-        self._task = self._bar.add_task("train", total=self.steps, note="starting", eta="")
+        self._task = self._bar.add_task("train", total=self.steps, completed=self.first, note="starting", eta="")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,7 +89,8 @@ class Monitor:
     ) -> None:
         """Record one optimiser step; `waited` in seconds."""
         if self.enabled:
-            self._window.append({"step": step, "loss": loss, "lr": lr, "norm": norm, "waited": waited, "samples": samples})
+            row = {"step": step, "loss": loss, "lr": lr, "norm": norm, "waited": waited, "samples": samples}
+            self._window.append(row)
             self._terms = dict(terms)
 
     def flush(self, share: float | None) -> None:
@@ -99,8 +114,15 @@ class Monitor:
                 self._board.add_scalar(name, value, row["step"])
         if self._wandb is not None:
             self._wandb.log(row, step=row["step"])
-        note = f"loss {row['loss']:.4f}  {row['samples_per_second']:.0f} samples/s  data wait {row['data_wait']:.1%}"
-        self._bar.update(self._task, completed=row["step"], note=note, eta=self._left(share))
+        note = (
+            f"loss {row['loss']:.4f}  lr {row['lr']:.1e}  {row['samples_per_second']:.0f} samples/s  "
+            f"data wait {row['data_wait']:.1%}"
+        )
+        left = self._left(share)
+        self._bar.update(self._task, completed=row["step"], note=note, eta=left)
+        if not self._console.is_terminal and (share is None or now - self._said >= self.EVERY):
+            self._console.print(f"{row['step']}/{self.steps}  {note}  {left}", soft_wrap=True, highlight=False)
+            self._said = now
         self._window, self._since = [], now
 
     def _left(self, share: float | None) -> str:
@@ -113,6 +135,22 @@ class Monitor:
             return ""
         seconds = int((time.monotonic() - self._begun) / done * (1 - share))
         return f"{seconds // 60}:{seconds % 60:02d} left"
+
+
+def _keep_rows(path: Path, last: int) -> None:
+    """Drop the rows of `path` after step `last`, and a last one that was cut off."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= last:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    aside = path.with_name(f".{path.name}-{os.getpid()}")
+    aside.write_text("".join(kept))
+    aside.replace(path)
 
 
 def _start_wandb(config: Mapping[str, Any] | None) -> Any:

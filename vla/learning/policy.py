@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,7 +28,13 @@ class TorchPolicy(nn.Module, ABC):
         spec: the body the policy drives.
         stats: statistics of its state and actions; a missing one raises here, not on the robot.
         chunk: H.
+
+    Attributes:
+        supports_prefix: the class's `predict` also takes `prefix` (one chunk or None per row, raw units) and `delay`
+            as keywords, and makes its actions continue the chunk in execution. Otherwise both are ignored.
     """
+
+    supports_prefix: ClassVar[bool] = False
 
     def __init__(self, *, spec: EnvSpec, stats: NormStats, chunk: int) -> None:
         super().__init__()
@@ -95,7 +101,10 @@ class TorchPolicy(nn.Module, ABC):
         with torch.inference_mode():
             for start in range(0, len(observations), size):
                 rows = observations[start : start + size]
-                predicted = self.predict(collate(rows, self.device), rng[start : start + size])
+                options: dict[str, Any] = {}
+                if self.supports_prefix:
+                    options = {"prefix": prefix[start : start + size] if prefix else [None] * len(rows), "delay": delay}
+                predicted = self.predict(collate(rows, self.device), rng[start : start + size], **options)
                 actions = predicted.float() * self.get_buffer("action_scale") + self.get_buffer("action_shift")
                 chunks += [self._chunk(o, a) for o, a in zip(rows, actions.cpu().numpy(), strict=True)]
         return chunks, memory, {}

@@ -28,5 +28,5 @@ def ema_decay(step: int, limit: float) -> float:
 def ema_update(average: Iterable[Tensor], current: Iterable[Tensor], decay: float) -> None:
     """average ← decay·average + (1 − decay)·current, in place."""
     averages, values = list(average), list(current)
-    torch._foreach_mul_(averages, decay)
-    torch._foreach_add_(averages, values, alpha=1 - decay)
+    torch._foreach_mul_(averages, decay)  # pyright: ignore[reportPrivateUsage]
+    torch._foreach_add_(averages, values, alpha=1 - decay)  # pyright: ignore[reportPrivateUsage]
