@@ -8,11 +8,11 @@ install_compiler
 env=tabletop/demo       # reach, push and pick
 out=runs/demo           # everything lands here
 workers=$(nproc)        # parallel processes for collection and evaluation
-episodes=600            # demonstrations
-noise=0.1               # disturbance while demonstrating, as a share of the action range
+episodes=1200           # demonstrations
+noise=0.15              # disturbance while demonstrating, as a share of the action range
 policy=regression
-steps=6000              # training steps
-trials=102              # evaluation episodes of each row
+steps=4400              # training steps
+trials=120              # evaluation episodes of each row
 seconds=30              # on the simulated robot
 quick=0
 

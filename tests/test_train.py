@@ -285,7 +285,8 @@ def test_two_processes_are_one_process_with_twice_the_batch(tmp_path: Path) -> N
     )
     single = run(tmp_path / "one", sampler=MemorySampler(batch_size=8), steps=2, shift=0, jitter=0.0)[0].state_dict()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
+    launcher = ["torch.distributed.run", "--nproc_per_node=2", "--standalone", "--local-addr=127.0.0.1"]
+    command = [sys.executable, "-m", *launcher]
     done = subprocess.run(
         [*command, str(script), str(tmp_path / "two")], env=environment, cwd=tmp_path, capture_output=True, timeout=120
     )

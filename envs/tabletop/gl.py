@@ -18,7 +18,7 @@ from ...vla.errors import ConfigError
 
 BACKENDS = ("egl", "osmesa", "glfw")
 _PACKAGES = {
-    "egl": "libegl1 libegl-mesa0 libgl1-mesa-dri",
+    "egl": "libegl1 libegl-mesa0 libopengl0 libgl1-mesa-dri",
     "osmesa": "libosmesa6",
     "glfw": "a running display server",
 }
@@ -122,7 +122,7 @@ def _create() -> Any:
             "No OpenGL backend works here, so nothing can be rendered" if not name else "Unknown MUJOCO_GL",
             got=f"MUJOCO_GL={name!r}",
             exists=BACKENDS,
-            run="sudo apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri   (or: libosmesa6)",
+            run="sudo apt-get install libegl1 libegl-mesa0 libopengl0 libgl1-mesa-dri   (or: libosmesa6)",
         )
     try:
         return importlib.import_module(f"mujoco.{name}").GLContext(64, 64)

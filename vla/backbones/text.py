@@ -100,7 +100,9 @@ def encode_minilm(text: str) -> Tensor:
 def _minilm() -> tuple[Any, Any]:
     # transformers takes seconds to import; a policy on the byte encoder never pays for it.
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # a bar for two seconds of loading would tear the caller's own
     folder = minilm_folder()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, attn_implementation="eager")

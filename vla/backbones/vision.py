@@ -24,16 +24,21 @@ class FiLM(nn.Module):
 
 
 class FiLMBlock(nn.Module):
-    """Residual 3×3 convolution, modulated by the instruction."""
+    """Residual 3×3 convolution, modulated by the instruction.
+
+    No normalisation: at this depth zero-started modulation and gradient clipping are enough, and on a CPU a norm
+    costs as much as the convolution.
+    """
 
     def __init__(self, channels: int, condition: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm = nn.GroupNorm(8, channels)
         self.film = FiLM(condition, channels)
+        nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        return x + nn.functional.silu(self.film(self.norm(self.conv(x)), condition))
+        return x + nn.functional.silu(self.film(self.conv(x), condition))
 
 
 class ConvTower(PureModule):
@@ -45,16 +50,27 @@ class ConvTower(PureModule):
     def __init__(self, *, channels: int, depth: int, condition: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, channels, 8, stride=4, padding=2)
-        self.stem_norm = nn.GroupNorm(8, channels)
         self.blocks = nn.ModuleList([FiLMBlock(channels, condition) for _ in range(depth)])
+        self.norm = nn.LayerNorm(channels)
+        nn.init.kaiming_normal_(self.stem.weight, nonlinearity="relu")
 
     def forward(self, images: Tensor, condition: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).to(self.stem.weight.dtype).div(127.5).sub(1.0)
-        x = x.contiguous(memory_format=torch.channels_last)
-        x = nn.functional.silu(self.stem_norm(self.stem(x)))
+        x = nn.functional.silu(self.stem(x.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             x = block(x, condition)
-        return x
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class GridPool(PureModule):
+    """Features averaged over a coarse grid: [B C h w] → [B cells² C], a rough map that keeps where things are."""
+
+    def __init__(self, *, cells: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(cells)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.pool(features).flatten(2).transpose(1, 2)
 
 
 class SpatialPool(PureModule):
@@ -70,7 +86,9 @@ class SpatialPool(PureModule):
         self.heads = heads
         self.free = nn.Conv2d(channels, heads // 2, 1)
         self.asked = nn.Linear(condition, (heads - heads // 2) * channels)
-        self.temperature = nn.Parameter(torch.zeros(heads))
+        self.temperature = nn.Parameter(torch.full((heads,), 1.0))
+        # Heads that start by looking somewhere in particular learn much sooner than heads that look everywhere.
+        nn.init.normal_(self.free.weight, std=channels**-0.5)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         b, c, h, w = features.shape

@@ -6,6 +6,7 @@ All randomness is a function of (seed, step, rank), so a run that was stopped an
 from __future__ import annotations
 
 import shutil
+import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -58,7 +59,7 @@ class Settings:
 
     steps: int = 5000
     max_minutes: float | None = None
-    lr: float = 5e-4
+    lr: float = 1e-3
     weight_decay: float = 1e-4
     warmup: int = 200
     clip: float = 1.0
@@ -66,7 +67,7 @@ class Settings:
     accumulate: int = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool | str = "auto"
-    shift: int = 4
+    shift: int = 2
     jitter: float = 0.1
     seed: int = 0
     log_every: int = 20
@@ -356,7 +357,8 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _compiles(choice: bool | str, device: torch.device) -> bool:
     if choice == "auto":
-        return device.type == "cuda" or shutil.which("g++") is not None
+        headers = Path(sysconfig.get_path("include")) / "Python.h"
+        return device.type == "cuda" or (shutil.which("g++") is not None and headers.exists())
     return bool(choice)
 
 
