@@ -15,9 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from ..vla.config import Config, bind, instantiate
 from ..vla.contract import EnvSpec, Policy
@@ -29,9 +27,10 @@ from ..vla.evaluation.protocols import TABLETOP_V1 as PROTOCOL
 from ..vla.evaluation.records import RESULTS, EpisodeRequest, EpisodeResult, ResultsLog
 from ..vla.evaluation.report import write_report
 from ..vla.evaluation.rollout import rollout
-from ..vla.evaluation.summary import ALL, Row, rows, summarise
+from ..vla.evaluation.summary import rows, summarise
 from ..vla.evaluation.video import VideoSink
 from .compose import load
+from .report import success_table
 
 HELP = """\
 Usage: wayhand eval checkpoint=RUN env=ENV out=DIR [key=value …]
@@ -201,19 +200,6 @@ def replay(run: Any, sink: VideoSink, films: Sequence[EpisodeResult], console: C
         again: list[EpisodeResult] = run([r.request for r in films], sink=sink)
     same = sum(a == b for a, b in zip(films, again, strict=True))
     return f"{same} of {len(films)} films show bit-equal repetitions of the counted episodes"
-
-
-def success_table(table_rows: Sequence[Row]) -> Table:
-    table = Table(title="Success, 95 % Wilson intervals", title_justify="left", box=SIMPLE)
-    table.add_column("split · ablation", no_wrap=True)
-    table.add_column("task", no_wrap=True)
-    for name in ("success", "interval", "n", "chance"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in table_rows:
-        numbers = (f"{row.rate:.1%}", f"{row.low:.1%} – {row.high:.1%}", str(row.n), f"{row.chance:.0%}")
-        what = " · ".join(filter(None, (row.split, row.ablation)))
-        table.add_row(what, row.task, *numbers, end_section=row.task == ALL)
-    return table
 
 
 def environment_name(env: Mapping[str, Any]) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.tabletop.env import LEAD_POSITION, LEAD_ROTATION, WORKSPACE, TabletopEnv
-from ..envs.tabletop.kinematics import Kinematics, integrate_delta, rotate, rotation_error
+from ..envs.tabletop.env import TabletopEnv
+from ..envs.tabletop.increments import follow
+from ..envs.tabletop.kinematics import Kinematics
 from ..envs.tabletop.layout import Candidate
 from ..envs.tabletop.tasks import TASKS
-from ..vla.bridge.chunking import JointTargets, Pose
+from ..vla.bridge.chunking import JointTargets
 from ..vla.bridge.safety import Limits
 from ..vla.config import Config, instantiate
 from ..vla.contract import EnvSpec, Observation
@@ -98,18 +99,6 @@ class TabletopBody:
         self._env.close()
 
 
-def integrate(commanded: Pose, delta: np.ndarray, measured: Pose) -> Pose:
-    """The environment's rule for an `ee_delta` increment: inside the workspace, close to the measured pose."""
-    position, quaternion = integrate_delta(*commanded, delta)
-    here, turn = measured
-    position = np.clip(np.clip(position, here - LEAD_POSITION, here + LEAD_POSITION), *WORKSPACE)
-    lead = rotation_error(quaternion, turn)
-    angle = float(np.linalg.norm(lead))
-    if angle > LEAD_ROTATION:
-        quaternion = rotate(turn, lead * (LEAD_ROTATION / angle))
-    return position, quaternion
-
-
 def joint_targets(policy: EnvSpec, robot: EnvSpec) -> JointTargets:
     """From a policy's actions to the arm's joints, as the environment does it."""
-    return JointTargets(policy=policy, robot=robot, kinematics=Kinematics(), integrate=integrate)
+    return JointTargets(policy=policy, robot=robot, kinematics=Kinematics(), integrate=follow)

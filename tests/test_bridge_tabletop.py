@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from wayhand.envs.tabletop.increments import follow
 from wayhand.scripts import deploy
-from wayhand.scripts.simulated import SimulatedBodyFactory, TabletopBody, integrate, joint_targets
+from wayhand.scripts.simulated import SimulatedBodyFactory, TabletopBody, joint_targets
 from wayhand.vla.bridge.planner import Planner
 from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.session import Episode
@@ -127,11 +128,11 @@ def test_the_body_ends_as_the_environment_does(factory: SimulatedBodyFactory, bo
 
 def test_the_target_stays_in_the_workspace_and_near_the_hand() -> None:
     identity = np.array([1.0, 0, 0, 0])
-    low = integrate(
+    low = follow(
         (np.array([0.5, 0, 0.02]), identity), np.array([0, 0, -0.03, 0, 0, 0]), (np.array([0.5, 0, 0.02]), identity)
     )
     assert 0 <= low[0][2] < 0.02
-    ahead = integrate(
+    ahead = follow(
         (np.array([0.5, 0, 0.2]), identity), np.array([0.03, 0, 0, 0, 0, 0]), (np.array([0.4, 0, 0.2]), identity)
     )
     assert 0.4 < ahead[0][0] < 0.5

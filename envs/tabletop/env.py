@@ -12,17 +12,13 @@ from gymnasium import spaces
 from ...vla.contract import INSTRUCTION_BYTES, EnvSpec
 from ...vla.errors import ConfigError, SpecError
 from .body import POSITION_STEP, ROTATION_STEP
-from .kinematics import integrate_delta, rotate, rotation_error
+from .increments import follow
 from .layout import Candidate
 from .oracles import ORACLES, ee_delta
 from .rendering import Renderer
 from .sim import DOWN, TabletopSim
 from .tasks import TASKS
 
-WORKSPACE = (np.array([0.28, -0.34, 0.006]), np.array([0.74, 0.34, 0.45]))
-"""Box the commanded tool centre point is kept in [m]."""
-LEAD_POSITION, LEAD_ROTATION = 0.06, 0.4
-"""How far the commanded pose may run ahead of the measured one [m, rad]."""
 _STEP = np.array([POSITION_STEP] * 3 + [ROTATION_STEP] * 3)
 _RESET_OPTIONS = ("task", "split", "swap")
 _SECONDS, _FAR = 1e6, 100.0
@@ -37,8 +33,9 @@ class TabletopEnv(gym.Env[dict[str, Any], np.ndarray]):
     truncated at the time limit.
 
     Action `ee_delta` [7]: increments of the commanded pose of the tool centre point in the world frame (dx dy dz [m],
-    rotation vector [rad]) and the absolute gripper width [m]. The commanded pose is kept inside `WORKSPACE` and close
-    to the measured one, solved for joints by damped least squares, and interpolated linearly over the control period.
+    rotation vector [rad]) and the absolute gripper width [m]. The commanded pose is kept inside the workspace and close
+    to the measured one (`increments.follow`), solved for joints by damped least squares, and interpolated linearly over
+    the control period.
     Action `joint_position` [8]: absolute joint angles [rad] and gripper width [m].
 
     `reset(seed=s, options={"task": …, "split": "seen" | "unseen_phrasing" | "unseen_pair" | "distractors",
@@ -244,14 +241,7 @@ class TabletopEnv(gym.Env[dict[str, Any], np.ndarray]):
 
     def _joints_after(self, delta: np.ndarray) -> np.ndarray:
         """Joint target [7] rad of the commanded pose moved by `delta` [6]."""
-        position, quaternion = integrate_delta(*self.sim.goal_pose, delta)
-        here, turn = self.sim.pose
-        position = np.clip(position, here - LEAD_POSITION, here + LEAD_POSITION)
-        position = np.clip(position, *WORKSPACE)
-        lead = rotation_error(quaternion, turn)
-        angle = float(np.linalg.norm(lead))
-        if angle > LEAD_ROTATION:
-            quaternion = rotate(turn, lead * (LEAD_ROTATION / angle))
+        position, quaternion = follow(self.sim.goal_pose, delta, self.sim.pose)
         return self.sim.solve_ik(position, quaternion, self.sim.joints)
 
     def _measures(self) -> dict[str, float]:
