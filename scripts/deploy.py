@@ -270,7 +270,8 @@ def compared(cfg: DeployConfig) -> tuple[list[Episode], list[bool]]:
 
 def total(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Counters of all episodes together."""
-    counters = ("ticks", "chunks", "late_chunks", "late_actions", "rejected_chunks", "limited_ticks", "held_ticks")
+    counters = ("ticks", "chunks", "late_chunks", "late_actions", "rejected_chunks", "limited_ticks")
+    counters += ("waiting_ticks", "held_ticks")
     return {
         "rate_hz": reports[0]["rate_hz"],
         **{name: sum(r[name] for r in reports) for name in counters},
@@ -297,12 +298,14 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def show(cfg: DeployConfig, console: Console, result: Mapping[str, Any]) -> None:
     loop = result["loop"]
     low, high = result["interval"]
+    starved = max(loop["held_ticks"] - loop["waiting_ticks"], 0)
     table = Table(title=f"deploy · {cfg.checkpoint} · {result['mode']}", show_header=False)
     rows = [
         ("success", f"{result['success']}/{result['episodes']}, 95 % interval {low:.1%} – {high:.1%}"),
         ("loop", f"{loop['rate_hz']:g} Hz, {loop['ticks']} ticks"),
         ("chunks", f"{loop['chunks']} executed, {loop['late_chunks']} late, {loop['rejected_chunks']} rejected"),
-        ("limited / starved", f"{loop['limited_ticks']} / {loop['held_ticks']} ticks"),
+        ("limited", f"{loop['limited_ticks']} ticks"),
+        ("without an action", f"{loop['waiting_ticks']} ticks before first chunks, {starved} between chunks"),
         ("stops", "; ".join(f"{loop['latches'].count(r)} × {r}" for r in dict.fromkeys(loop["latches"])) or "none"),
     ]
     if "paired" in result:
@@ -323,7 +326,7 @@ def show(cfg: DeployConfig, console: Console, result: Mapping[str, Any]) -> None
     for name, value in rows:
         table.add_row(Text(name), Text(value))
     console.print(table)
-    if loop["held_ticks"] > 0.05 * loop["ticks"]:
+    if starved > 0.05 * loop["ticks"]:
         console.print(
             "The robot often had no action: chunks end before the next one comes. "
             f"Plan more often, with execute below {cfg.execute}.",

@@ -68,6 +68,7 @@ class Timing:
         age: of the observation behind the executed action [s].
         seam: disagreement of two chunks where the newer takes over, largest element [rad or m].
         chunks: taken over.
+        waiting: ticks between a start and the first chunk after it.
     """
 
     ticks: int
@@ -77,6 +78,7 @@ class Timing:
     age: Histogram
     seam: Histogram
     chunks: int
+    waiting: int = 0
 
     @staticmethod
     def empty() -> Timing:
@@ -105,10 +107,12 @@ class ControlLoop:
         self.timing = Timing.empty()
         self._robot, self._source, self._clock = robot, source, clock
         self._buffer = ChunkBuffer()
+        self._waiting = True
 
     def start(self, position: np.ndarray) -> None:
         """Begin at rest at `position` [A]: forget what was executed and release the gate."""
         self._buffer.clear()
+        self._waiting = True
         self.gate.reset(position)
 
     def tick(self, deadline: float) -> None:
@@ -122,6 +126,7 @@ class ControlLoop:
             self.timing.age.add(deadline - self._buffer.observed_at)
         self._robot.command(command, end)
         self.timing.ticks += 1
+        self.timing.waiting += self._waiting
 
     def _take_over(self, chunk: ActionChunk, now: float) -> None:
         first = self.gate.admit(chunk.actions, chunk.times, chunk.observed_at, now)
@@ -130,6 +135,7 @@ class ControlLoop:
         before = self._buffer.sample(float(chunk.times[first]))
         self._buffer.replace(self.gate.position, now, chunk.actions[first:], chunk.times[first:], chunk.observed_at)
         self.timing.chunks += 1
+        self._waiting = False
         if before is not None:
             self.timing.seam.add(float(np.abs(chunk.actions[first] - before).max()))
 
@@ -170,6 +176,7 @@ class ControlLoop:
             "rejected_chunks": gate.rejected_chunks,
             "limited_ticks": gate.limited_ticks,
             "limited_by_joint": dict(gate.limited),
+            "waiting_ticks": timing.waiting,
             "held_ticks": gate.held_ticks,
             "latches": list(gate.latches),
         }
