@@ -35,6 +35,7 @@ class FiLMBlock(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = FiLM(condition, channels)
         nn.init.kaiming_normal_(self.conv.weight, nonlinearity="relu")
+        assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
