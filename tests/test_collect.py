@@ -204,6 +204,7 @@ def test_senseless_values_are_refused(tmp_path: Path, override: str) -> None:
 # --- interruptions ---------------------------------------------------------------------------------------------
 
 PROGRAM = """
+import signal
 import sys
 from pathlib import Path
 import pytest
@@ -211,6 +212,8 @@ from test_collect import use_toy
 from wayhand.scripts import cli
 
 if __name__ == "__main__":
+    # A shell without job control starts what runs in the background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     use_toy(Path({conf!r}), pytest.MonkeyPatch())
     sys.exit(cli.main(["collect", "out={out}", "episodes={episodes}", "workers=2"]))
 """

@@ -89,7 +89,7 @@ def test_other_settings_are_refused_by_name(data: Path, tmp_path: Path, capsys: 
     assert wayhand(*same) == 0
     assert wayhand(*same, "lr=0.1", "policy.hidden=32") == 2
     said = capsys.readouterr().err
-    assert "lr: 0.0005 → 0.1" in said and "policy.hidden: 64 → 32" in said and "overwrite=true" in said
+    assert "lr: 0.001 → 0.1" in said and "policy.hidden: 64 → 32" in said and "overwrite=true" in said
     assert wayhand(*same, "lr=0.1", "overwrite=true") == 0
     assert checkpoint.load(tmp_path / "run").config["lr"] == 0.1
 
