@@ -9,7 +9,7 @@ _ENTRY = "wayhand.envs.tabletop.env:TabletopEnv"
 
 
 def register() -> None:
-    """Register every id; importing `wayhand.envs` calls it, and so does a Gymnasium that loads entry points. Safe to repeat."""
+    """Register every id. Importing `wayhand.envs` calls it, as do Gymnasium versions that load entry points; repeatable."""
     for name, tasks in {**{t.title(): (t,) for t in _TASKS}, "Suite": _TASKS}.items():
         # The entry point already stands for the namespace: inside it Gymnasium refuses a name that repeats it.
         if f"wayhand/Tabletop{name}-v0" not in gym.registry:
