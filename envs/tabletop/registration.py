@@ -9,7 +9,7 @@ _ENTRY = "wayhand.envs.tabletop.env:TabletopEnv"
 
 
 def register() -> None:
-    """Register every id. Importing `wayhand.envs` calls it, as do Gymnasium versions that load entry points; repeatable."""
+    """Register every id; importing `wayhand.envs` calls it. Safe to call twice."""
     for name, tasks in {**{t.title(): (t,) for t in _TASKS}, "Suite": _TASKS}.items():
         # The entry point already stands for the namespace: inside it Gymnasium refuses a name that repeats it.
         if f"wayhand/Tabletop{name}-v0" not in gym.registry:
