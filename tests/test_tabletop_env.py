@@ -17,7 +17,7 @@ from wayhand.envs.tabletop.env import TabletopEnv
 from wayhand.envs.tabletop.oracles import ORACLES, ee_delta
 from wayhand.envs.tabletop.registration import register
 from wayhand.envs.tabletop.sim import DOWN
-from wayhand.envs.tabletop.tasks import TASKS
+from wayhand.envs.tabletop.tasks import PRESS_DEPTH, TASKS
 from wayhand.vla.contract import EpisodeBuilder, Observation, decode_text
 from wayhand.vla.errors import ConfigError, SpecError
 
@@ -180,7 +180,7 @@ def test_swap_keeps_the_scene_and_asks_for_something_else(suite: TabletopEnv) ->
 
 
 def test_default_task_cycles_with_the_seed(suite: TabletopEnv) -> None:
-    assert [suite.reset(seed=s)[1]["task"] for s in range(7)] == [*ALL, ALL[0]]
+    assert [suite.reset(seed=s)[1]["task"] for s in range(len(ALL) + 1)] == [*ALL, ALL[0]]
 
 
 def test_splits_change_only_what_they_say(suite: TabletopEnv) -> None:
@@ -304,6 +304,27 @@ def test_wrong_resets_and_steps_are_explained(blind: TabletopEnv) -> None:
     play(blind, 0, task="reach")
     with pytest.raises(SpecError, match="over"):
         blind.step(np.zeros(7))
+
+
+def test_buttons_stand_only_on_tables_built_for_them() -> None:
+    env = TabletopEnv(tasks=("pick",), cameras=())
+    with pytest.raises(ConfigError, match="no buttons"):
+        env.reset(seed=0, options={"task": "press"})
+    names = {env.sim.model.body(i).name for i in range(env.sim.model.nbody)}
+    assert not {n for n in names if "button" in n}
+    env.close()
+
+
+def test_a_button_springs_back(blind: TabletopEnv) -> None:
+    play(blind, 3, task="press")
+    assert blind.sim.world().buttons.max() > PRESS_DEPTH
+    rest = np.zeros(7)
+    rest[2] = 0.04
+    blind.reset(seed=3, options={"task": "press"})
+    blind.sim.data.qpos[blind.sim.model.joint("button0").qposadr[0]] = 0.012
+    for _ in range(20):
+        blind.step(rest)
+    assert np.abs(blind.sim.world().buttons).max() < 0.001
 
 
 def test_time_limit_truncates() -> None:

@@ -11,11 +11,27 @@ import pytest
 
 from wayhand.envs.tabletop.instructions import PHRASINGS, instruction
 from wayhand.envs.tabletop.layout import SLOTS, Layout, sample
-from wayhand.envs.tabletop.objects import COLORS, HELD_OUT, HELD_OUT_DRAWERS, SHAPES, TRAINING
+from wayhand.envs.tabletop.objects import (
+    BUTTON_PLACES,
+    COLORS,
+    DRAWER_PLACES,
+    HELD_OUT,
+    HELD_OUT_BUTTONS,
+    HELD_OUT_DRAWERS,
+    SHAPES,
+    TRAINING,
+    Pair,
+)
 from wayhand.envs.tabletop.tasks import TASKS
 
 SEEDS = range(150)
-OBJECT_TASKS = tuple(t for t in TASKS if t != "open")
+FIXTURES = {"open": (DRAWER_PLACES, HELD_OUT_DRAWERS), "press": (BUTTON_PLACES, HELD_OUT_BUTTONS)}
+OBJECT_TASKS = tuple(t for t in TASKS if t not in FIXTURES)
+
+
+def fixtures(layout: Layout) -> list[Pair]:
+    """(colour, place) of the drawers or buttons."""
+    return [(f.color, f.place) for f in (*layout.drawers, *layout.buttons)]
 
 
 def words(text: str) -> set[str]:
@@ -77,11 +93,12 @@ def test_training_scenes_hold_no_held_out_pair(task: str) -> None:
             assert not {t.pair for t in scene(task, seed, more=more).things} & set(HELD_OUT)
 
 
-def test_training_drawers_hold_no_held_out_place() -> None:
+@pytest.mark.parametrize("task", FIXTURES)
+def test_training_fixtures_hold_no_held_out_place(task: str) -> None:
     for seed in SEEDS:
-        layout = scene("open", seed)
-        assert len(layout.drawers) >= 2
-        assert not {(d.color, d.place) for d in layout.drawers} & set(HELD_OUT_DRAWERS)
+        pairs = fixtures(scene(task, seed))
+        assert len({color for color, _ in pairs}) == len({place for _, place in pairs}) == len(pairs) >= 2
+        assert not set(pairs) & set(FIXTURES[task][1])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -90,12 +107,8 @@ def test_unseen_targets_are_held_out_ones(task: str) -> None:
     for seed in SEEDS:
         layout = scene(task, seed, unseen=True)
         asked = layout.asked(False)
-        if task == "open":
-            drawer = layout.drawers[asked.index]
-            met.add((drawer.color, drawer.place))
-        else:
-            met.add(layout.things[asked.index].pair)
-    assert met == set(HELD_OUT_DRAWERS if task == "open" else HELD_OUT)
+        met.add(fixtures(layout)[asked.index] if task in FIXTURES else layout.things[asked.index].pair)
+    assert met == set(FIXTURES[task][1] if task in FIXTURES else HELD_OUT)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -117,8 +130,8 @@ def test_place_on_the_table_does_not_tell_the_target(task: str) -> None:
     for seed in range(total):
         layout = scene(task, seed)
         index = layout.asked(False).index
-        if task == "open":
-            ranks[("left", "middle", "right").index(layout.drawers[index].place)] += 1
+        if task in FIXTURES:
+            ranks[FIXTURES[task][0].index(fixtures(layout)[index][1])] += 1
         else:
             ranks[sorted(range(len(layout.things)), key=lambda i: layout.things[i].y).index(index)] += 1
     expected = total / len(ranks)

@@ -151,6 +151,26 @@ PHRASINGS: dict[str, Phrasings] = {
             ("withdraw", "withdraw the {object} toward you"),
         ),
     ),
+    "press": Phrasings(
+        _phrases(
+            ("press", "press the {object}"),
+            ("press", "press down on the {shape} that is {color}"),
+            ("push", "push the {object} in"),
+            ("hit", "hit the {object}"),
+            ("click", "click the {object}"),
+            ("activate", "activate the {object}"),
+            ("use", "use the {shape} of {color} color"),
+            ("operate", "operate the {object}"),
+            ("push", "the {object}, push it down"),
+        ),
+        _phrases(
+            ("poke", "poke the {object}"),
+            ("trigger", "trigger the {object}"),
+            ("punch", "punch the {shape} that is {color}"),
+            ("squeeze", "squeeze the {object} down"),
+            ("jab", "jab the {object}"),
+        ),
+    ),
 }
 
 

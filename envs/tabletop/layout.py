@@ -8,19 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from .objects import (
+    BUTTON_PLACES,
     COLORS,
     DRAWER_PLACES,
     HELD_OUT,
+    HELD_OUT_BUTTONS,
     HELD_OUT_DRAWERS,
     TRAINING,
     Pair,
     object_name,
 )
 
-SLOTS, BINS, DRAWERS = 5, 2, 3
-"""Most objects, bins and drawers a scene holds."""
+SLOTS, BINS, DRAWERS, BUTTONS = 5, 2, 3, 3
+"""Most objects, bins, drawers and buttons a scene holds."""
 DRAWER_X, DRAWER_Y = 0.60, (0.128, 0.0, -0.128)
 """Where the fronts of the closed drawers stand [m]; from the robot's side, left is +y."""
+BUTTON_X, BUTTON_Y = (0.42, 0.52), (0.14, 0.0, -0.14)
+"""Where buttons stand: anywhere between two distances from the robot, in one of three places from left to right [m]."""
 HOME = (0.42, 0.0, 0.20)
 
 
@@ -60,12 +64,26 @@ class Drawer:
 
 
 @dataclass(frozen=True)
+class Button:
+    """A button in its housing: which place it has, and where its axis stands [m, world]."""
+
+    color: str
+    place: str
+    x: float
+    y: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.color} button"
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One thing the instruction could ask for.
 
     Args:
         name: e.g. `"red cube"`, `"red cube into blue bin"`, `"red cube onto blue cross"`, `"red drawer"`.
-        index: of the object (or drawer) that is handled.
+        index: of the object (or drawer, or button) that is handled.
         onto: of the bin or object it goes to, or −1.
         words: what the instruction's fields `object` (and `goal`) say.
     """
@@ -84,6 +102,7 @@ class Layout:
     things: tuple[Thing, ...]
     bins: tuple[Bin, ...]
     drawers: tuple[Drawer, ...]
+    buttons: tuple[Button, ...]
     candidates: tuple[Candidate, ...]
     target: int
     other: int
@@ -136,7 +155,7 @@ def sample(task: str, seed: int, *, unseen_pair: bool, distractors: int) -> Layo
     """The scene of a seed.
 
     Args:
-        unseen_pair: the target is a held-out pair (for `open`: a held-out colour and place of the drawer).
+        unseen_pair: the target is a held-out pair (for `open` and `press`: a held-out colour and place).
         distractors: objects beside the target in reach, push and pick; unnamed objects added to place and stack count
             from 1 and 2 upwards.
     """
@@ -145,9 +164,13 @@ def sample(task: str, seed: int, *, unseen_pair: bool, distractors: int) -> Layo
     things: tuple[Thing, ...] = ()
     bins: tuple[Bin, ...] = ()
     drawers: tuple[Drawer, ...] = ()
+    buttons: tuple[Button, ...] = ()
     if task == "open":
-        drawers = _drawers(rng, unseen_pair)
+        drawers = tuple(Drawer(c, p) for c, p in _places(rng, DRAWER_PLACES, HELD_OUT_DRAWERS, unseen_pair))
         candidates = [Candidate(d.name, i, -1, {"object": d.name}) for i, d in enumerate(drawers)]
+    elif task == "press":
+        buttons = _buttons(rng, unseen_pair)
+        candidates = [Candidate(b.name, i, -1, {"object": b.name}) for i, b in enumerate(buttons)]
     elif task == "place":
         things = _row(rng, _pairs(rng, 1 + distractors, unseen_pair), (0.38, 0.44), 0.16 if distractors > 1 else 0.09)
         colors = rng.permutation(list(COLORS))[:BINS]
@@ -176,22 +199,35 @@ def sample(task: str, seed: int, *, unseen_pair: bool, distractors: int) -> Layo
     first = [i for i, c in enumerate(candidates) if c.index == 0]
     target = int(first[int(rng.integers(len(first)))])
     other = int((target + 1 + rng.integers(len(candidates) - 1)) % len(candidates))
-    return Layout(task, things, bins, drawers, tuple(candidates), target, other, (hand[0], hand[1], hand[2]))
+    return Layout(task, things, bins, drawers, buttons, tuple(candidates), target, other, (hand[0], hand[1], hand[2]))
 
 
-def _drawers(rng: np.random.Generator, unseen: bool) -> tuple[Drawer, ...]:
-    """Three drawers of different colours, left to right shuffled into drawing order; the first one is the target."""
-    places = [DRAWER_PLACES[int(i)] for i in rng.permutation(DRAWERS)]
+def _places(rng: np.random.Generator, places: Sequence[str], held_out: Sequence[Pair], unseen: bool) -> list[Pair]:
+    """A colour for every place, places shuffled; the first one is the target, a held-out combination if `unseen`."""
+    order = [places[int(i)] for i in rng.permutation(len(places))]
     used: set[str] = set()
-    drawers: list[Drawer] = []
+    pairs: list[Pair] = []
     if unseen:
-        color, place = HELD_OUT_DRAWERS[int(rng.integers(len(HELD_OUT_DRAWERS)))]
-        places.remove(place)
-        places.insert(0, place)
-        drawers.append(Drawer(color, place))
+        color, place = held_out[int(rng.integers(len(held_out)))]
+        order.remove(place)
+        order.insert(0, place)
+        pairs.append((color, place))
         used.add(color)
-    for place in places[len(drawers) :]:
-        options = [c for c in COLORS if c not in used and (c, place) not in HELD_OUT_DRAWERS]
-        drawers.append(Drawer(options[int(rng.integers(len(options)))], place))
-        used.add(drawers[-1].color)
-    return tuple(drawers)
+    for place in order[len(pairs) :]:
+        options = [c for c in COLORS if c not in used and (c, place) not in held_out]
+        pairs.append((options[int(rng.integers(len(options)))], place))
+        used.add(pairs[-1][0])
+    return pairs
+
+
+def _buttons(rng: np.random.Generator, unseen: bool) -> tuple[Button, ...]:
+    pairs = _places(rng, BUTTON_PLACES, HELD_OUT_BUTTONS, unseen)
+    return tuple(
+        Button(
+            color,
+            place,
+            float(rng.uniform(*BUTTON_X)),
+            float(BUTTON_Y[BUTTON_PLACES.index(place)] + rng.uniform(-0.02, 0.02)),
+        )
+        for color, place in pairs
+    )

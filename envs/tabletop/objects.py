@@ -61,6 +61,15 @@ HELD_OUT_DRAWERS: tuple[Pair, ...] = (
 )
 """(colour, place) combinations of drawers that no training scene contains."""
 
+BUTTON_PLACES = ("left", "middle", "right")
+HELD_OUT_BUTTONS: tuple[Pair, ...] = (
+    ("green", "left"),
+    ("purple", "middle"),
+    ("orange", "right"),
+    ("blue", "right"),
+)
+"""(colour, place) combinations of buttons that no training scene contains."""
+
 
 def object_name(pair: Pair) -> str:
     return f"{pair[0]} {pair[1]}"

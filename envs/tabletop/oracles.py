@@ -151,8 +151,17 @@ def open_drawer(world: World, candidate: Candidate) -> Aim:
     return Aim(np.array([handle[0] - 0.08, handle[1], handle[2]]), 0.0, 0.22)
 
 
+def press(world: World, candidate: Candidate) -> Aim:
+    """Come down on the button with closed fingers and push it in."""
+    cap = world.caps[candidate.index]
+    target = np.array([cap[0], cap[1], cap[2] - 0.03])
+    off = _flat(world.hand, cap)
+    height = target[2] if off < 0.008 else cap[2] + 0.02 + min(2.5 * (off - 0.008), _TRAVEL)
+    return Aim(np.array([cap[0], cap[1], height]), 0.0, _descend(world, cap))
+
+
 ORACLES: Mapping[str, Callable[[World, Candidate], Aim]] = MappingProxyType(
-    {"reach": reach, "push": push, "pick": pick, "place": place, "stack": stack, "open": open_drawer}
+    {"reach": reach, "push": push, "pick": pick, "place": place, "stack": stack, "open": open_drawer, "press": press}
 )
 
 

@@ -1,6 +1,7 @@
 """The one compiled model of the tabletop, and how a layout is put into it without compiling again.
 
-Every scene uses the same model: five object slots that can take any shape, two bins and a chest of three drawers.
+Every scene uses the same model: five object slots that can take any shape, two bins and a chest of three drawers
+(and, where a task asks for them, three buttons).
 What a layout does not use is parked out of sight. A reset therefore costs microseconds, not a compilation.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 import mujoco
 import numpy as np
 
-from .layout import BINS, DRAWER_X, DRAWER_Y, DRAWERS, SLOTS, Layout
+from .layout import BINS, BUTTONS, DRAWER_X, DRAWER_Y, DRAWERS, SLOTS, Layout
 from .objects import COLORS, DRAWER_PLACES, SHAPES
 
 ROBOT = "robot/"
@@ -65,7 +66,28 @@ def _drawer(i: int) -> str:
       </body>"""
 
 
-def scene_xml(physics_hz: float) -> str:
+BUTTON_TOP = 0.034
+"""Height of a button's upper face while nothing presses it [m]."""
+
+
+def _button(i: int) -> str:
+    """A housing with a round cap that a spring holds up; it gives way by 12 mm."""
+    return f"""
+    <body name="button{i}" pos="0 0 {_PARKED}">
+      <geom class="frame" type="box" pos="0 0 0.008" size="0.034 0.034 0.008"/>
+      <body name="cap{i}" pos="0 0 {BUTTON_TOP - 0.010}">
+        <joint name="button{i}" type="slide" axis="0 0 -1" range="0 0.012" stiffness="150" springref="-0.006"
+          damping="4" armature="0.05"/>
+        <geom class="fixture" type="cylinder" size="0.024 0.010"/>
+      </body>
+    </body>"""
+
+
+_CONTACT = "".join(f'<exclude body1="button{i}" body2="cap{i}"/>' for i in range(BUTTONS))
+"""A cap slides inside its housing; MuJoCo would let them collide because the housing is fixed to the world."""
+
+
+def scene_xml(physics_hz: float, *, buttons: bool = False) -> str:
     """MJCF of everything but the robot; the table top is the plane z = 0 and the robot's base stands on its origin."""
     rails = "".join(
         f'<geom class="frame" type="box" pos="0.075 {y} 0.02" size="0.078 0.005 0.020"/>'
@@ -111,8 +133,10 @@ def scene_xml(physics_hz: float) -> str:
     <site name="robot" pos="0 0 0"/>
     {"".join(_slot(i) for i in range(SLOTS))}
     {"".join(_bin(i) for i in range(BINS))}
+    {"".join(_button(i) for i in range(BUTTONS)) if buttons else ""}
     <body name="chest" pos="{DRAWER_X} 0 {_PARKED}">{rails}{"".join(_drawer(i) for i in range(DRAWERS))}</body>
   </worldbody>
+  {f"<contact>{_CONTACT}</contact>" if buttons else ""}
 </mujoco>"""
 
 
@@ -124,9 +148,9 @@ def _camera(name: str, position: Sequence[float], target: Sequence[float], fovy:
     return f'<camera name="{name}" pos="{position[0]} {position[1]} {position[2]}" xyaxes="{axes}" fovy="{fovy}"/>'
 
 
-def compile_scene(robot: mujoco.MjSpec, physics_hz: float) -> mujoco.MjModel:
-    """The scene with `robot` attached at its origin."""
-    scene = mujoco.MjSpec.from_string(scene_xml(physics_hz))
+def compile_scene(robot: mujoco.MjSpec, physics_hz: float, *, buttons: bool = False) -> mujoco.MjModel:
+    """The scene with `robot` attached at its origin; bodies nobody asks for cost time in every step."""
+    scene = mujoco.MjSpec.from_string(scene_xml(physics_hz, buttons=buttons))
     scene.attach(robot, prefix=ROBOT, site=scene.site("robot"))
     return scene.compile()
 
@@ -142,6 +166,11 @@ class Stage:
         self.bin_body = np.array([model.body(f"bin{i}").id for i in range(BINS)])
         self.drawer_body = [model.body(f"drawer{i}").id for i in range(DRAWERS)]
         self._chest = model.body("chest").id
+        names = {model.body(i).name for i in range(model.nbody)}
+        fitted = [i for i in range(BUTTONS) if f"button{i}" in names]
+        self.button_qpos = np.array([model.joint(f"button{i}").qposadr[0] for i in fitted], int)
+        self.button_body = np.array([model.body(f"button{i}").id for i in fitted], int)
+        self.cap_body = np.array([model.body(f"cap{i}").id for i in fitted], int)
         self._shape_geoms: list[dict[str, list[int]]] = []
         for body in self.slot_body:
             geoms = iter(range(model.body_geomadr[body], model.body_geomadr[body] + model.body_geomnum[body]))
@@ -186,3 +215,9 @@ class Stage:
         model.body_pos[self._chest, 2] = 0.0 if layout.drawers else _PARKED
         for drawer in layout.drawers:
             self._paint(self.drawer_body[self.drawer_of(drawer.place)], drawer.color)
+        for i, body in enumerate(self.button_body):
+            if i < len(layout.buttons):
+                model.body_pos[body] = (layout.buttons[i].x, layout.buttons[i].y, 0.0)
+                self._paint(self.cap_body[i], layout.buttons[i].color)
+            else:
+                model.body_pos[body] = (0.3 * i, 2.0, _PARKED)

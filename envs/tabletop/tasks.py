@@ -1,4 +1,4 @@
-"""The six tasks as a table: how long, when a candidate counts as chosen, and who demonstrates it.
+"""The tasks as a table: how long, when a candidate counts as chosen, and who demonstrates it.
 
 In every task several candidates could be meant. A predicate says of one candidate whether its outcome holds now; the
 first candidate whose outcome holds for `hold` control steps in a row is the *chosen* one and ends the episode, which
@@ -20,6 +20,7 @@ REACH_HEIGHT, REACH_RADIUS = 0.025, 0.03
 PUSH_DISTANCE = 0.06
 LIFT_HEIGHT = 0.08
 OPEN_DISTANCE = 0.06
+PRESS_DEPTH = 0.008
 BIN_RADIUS = 0.05
 
 
@@ -37,6 +38,8 @@ class World:
         bins: [m 3].
         drawers: [k] opening of the layout's drawers.
         handles: [k 3] where to grip their handles.
+        buttons: [b] how far the layout's buttons are pressed down.
+        caps: [b 3] middle of the upper face of their caps.
     """
 
     layout: Layout
@@ -49,6 +52,8 @@ class World:
     bins: np.ndarray
     drawers: np.ndarray
     handles: np.ndarray
+    buttons: np.ndarray
+    caps: np.ndarray
 
     def half_height(self, index: int) -> float:
         return SHAPES[self.layout.things[index].pair[1]].half_height
@@ -101,6 +106,11 @@ def opened(world: World, candidate: Candidate) -> bool:
     return bool(world.drawers[candidate.index] > OPEN_DISTANCE)
 
 
+def pressed(world: World, candidate: Candidate) -> bool:
+    """The button is down at least 8 mm of its 12."""
+    return bool(world.buttons[candidate.index] > PRESS_DEPTH)
+
+
 @dataclass(frozen=True)
 class Task:
     """One row of the table.
@@ -129,6 +139,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Task("place", 8.0, 0.25, 1, placed),
             Task("stack", 8.0, 0.25, 2, stacked),
             Task("open", 7.0, 0.10, 2, opened),
+            Task("press", 5.0, 0.10, 2, pressed),
         )
     }
 )
