@@ -23,6 +23,9 @@ COMMANDS = {
     "deploy": "drive a robot, real or simulated, through the safe loop",
     "data": "look at, check, repair, merge and split datasets",
     "report": "make one page of what an output folder holds",
+    "house": "make, show, check and export procedural houses",
+    "score": "score a navigation submission with the original evaluators' numbers",
+    "bench": "generate and run the benchmarks",
     "list": "show the environments, policies, robots and commands there are",
     "doctor": "check this machine and say how to mend it",
 }

@@ -15,7 +15,7 @@ import numpy as np
 
 from .errors import SpecError
 
-INSTRUCTION_BYTES = 256
+INSTRUCTION_BYTES = 4096
 """Length of the fixed UTF-8 `uint8` array in which an instruction travels through vectors and shared memory."""
 
 ACTION_KINDS = (
