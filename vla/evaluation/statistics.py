@@ -5,7 +5,7 @@ All intervals are two-sided; `confidence` is their nominal coverage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -101,3 +101,40 @@ def bootstrap_mean(
     means = np.array([x[rng.integers(x.size, size=x.size)].mean() for _ in range(resamples)])
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def cluster_bootstrap(
+    values: np.ndarray,
+    clusters: Sequence[Hashable],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap intervals of column means where rows come in clusters, the same for the same `seed`.
+
+    Whole clusters are drawn with replacement (Field & Welsh 2007): rows of one cluster are no independent draws.
+
+    Args:
+        values: float64 [n k].
+        clusters: what each row belongs to; neither their order nor their names matter beyond who is with whom.
+
+    Returns:
+        low and high, float64 [k] each.
+    """
+    x = np.asarray(values, np.float64)
+    if x.ndim != 2 or not x.size or len(clusters) != len(x):
+        raise ValueError(f"needs a matrix and one cluster per row, got shape {x.shape} and {len(clusters)} clusters")
+    numbers: dict[Hashable, int] = {}
+    row = [numbers.setdefault(c, len(numbers)) for c in clusters]
+    m = len(numbers)
+    sums = np.zeros((m, x.shape[1]))
+    np.add.at(sums, row, x)
+    sizes = np.bincount(row, minlength=m)
+    rng = np.random.default_rng(seed)
+    means = np.empty((resamples, x.shape[1]))
+    for i in range(resamples):
+        drawn = np.bincount(rng.integers(m, size=m), minlength=m)
+        means[i] = drawn @ sums / (drawn @ sizes)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high
