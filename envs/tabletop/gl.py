@@ -68,6 +68,9 @@ def select_backend() -> str:
     `MUJOCO_GL` wins; then EGL, then OSMesa, then a display server (glfw). Returns "" where nothing can render, which
     becomes an error only when something asks for a picture.
     """
+    # llvmpipe would start rasteriser threads in every process: small pictures only lose by that, and a forked child
+    # would wait for ever for threads it did not inherit. Mesa reads this when EGL is first tried, just below.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
     chosen = os.environ.get("MUJOCO_GL", "").lower()
     if not chosen:
         if egl_available():
@@ -78,9 +81,6 @@ def select_backend() -> str:
             chosen = "glfw"
         if chosen:
             os.environ["MUJOCO_GL"] = chosen
-    # llvmpipe would start rasteriser threads in every process: small pictures only lose by that, and a forked child
-    # would wait for ever for threads it did not inherit.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
     return chosen
 
 

@@ -1,0 +1,1 @@
+"""Procedural houses: one description, and every world that is written from it."""
