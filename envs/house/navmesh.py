@@ -189,7 +189,13 @@ class NavMesh:
             return to
         way = shapely.buffer(PlanPoint((x + to[0]) / 2, (y + to[1]) / 2), length / 2 + _SEARCH) if sliding else line
         reachable = _part_at(shapely.intersection(tile, way), x, y)
-        return (x, y) if reachable is None else _nearest(reachable, *to)
+        if reachable is None:
+            return x, y
+        if sliding and not shapely.dwithin(reachable, PlanPoint(to), TOLERANCE):
+            # A wall that the search reaches is slid along to where it is nearest, even beyond the search.
+            walls = _walls(tile)
+            reachable = shapely.GeometryCollection(list(walls[shapely.dwithin(walls, reachable, TOLERANCE)]))
+        return _nearest(reachable, *to)
 
     def _tile(self, layer: int, x: float, y: float) -> BaseGeometry:
         """Free space around a place, with a tolerance."""
@@ -279,6 +285,13 @@ class DistanceField:
         """float64 [n 3]: corners of the shortest path to the nearest goal, both ends included; empty without one."""
         sheet, (x, y, z) = self._mesh.locate(point)
         return self._field.route(sheet, x, y, z)
+
+
+def _walls(free: BaseGeometry) -> np.ndarray:
+    """The straight pieces of a boundary: geometries [n]."""
+    lines = shapely.get_parts(shapely.get_parts(free.boundary))
+    found = [shapely.get_coordinates(line) for line in lines]
+    return np.asarray(shapely.linestrings(np.concatenate([np.stack([c[:-1], c[1:]], 1) for c in found])))
 
 
 def _nearest(free: BaseGeometry, x: float, y: float) -> tuple[float, float]:

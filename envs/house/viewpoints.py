@@ -54,7 +54,7 @@ def viewpoint_graph(house: House, mesh: NavMesh | None = None) -> ViewpointGraph
         count, label = connected_components(joined, directed=False)
         if count == 1:
             break
-        missing = build.bridge(places, label) or _along_path(mesh, places, label)
+        missing = build.bridge(places, heights, label) or _along_path(mesh, places, label)
         places += missing
         heights += [CAMERA_HEIGHT] * len(missing)
     else:
@@ -159,10 +159,10 @@ class _Edges:
             joined[a, b] |= self._chance(places[a], places[b]) < _keep(float(walk[a, b]))
         return joined | joined.T, visible
 
-    def bridge(self, places: Sequence[Vector], label: np.ndarray) -> list[Vector]:
+    def bridge(self, places: Sequence[Vector], heights: Sequence[float], label: np.ndarray) -> list[Vector]:
         """The place that joins most parts of the graph, of those the loneliest; none where no place joins two."""
         best, found = 1.0, []
-        at = np.array(places)
+        at, up = np.array(places), np.array(heights)[:, None] * (0.0, 0.0, 1.0)
         for k, layer in enumerate(self._mesh.layers):
             spots = np.array([(x, y) for storey, x, y in self._spots if storey == k][:_SPOTS])
             rows = np.flatnonzero(np.abs(at[:, 2] - layer.floor) < 0.1)
@@ -175,12 +175,11 @@ class _Edges:
             i, j = i[near], j[near]
             ok = self._mesh.straight_in(k, spots[i], at[j, :2])
             i, j = i[ok], j[ok]
-            up = layer.floor + CAMERA_HEIGHT
-            eyes = np.column_stack([spots[i], np.full(len(i), up)])
-            ok = self._sight.sees(eyes, at[j] + (0, 0, CAMERA_HEIGHT))
+            eyes = np.column_stack([spots[i], np.full(len(i), layer.floor + CAMERA_HEIGHT)])
+            ok = self._sight.sees(eyes, at[j] + up[j])
             reached = np.zeros((len(spots), int(label.max()) + 1), bool)
             reached[i[ok], label[j[ok]]] = True
-            worth = np.where(reached.sum(1) > 1, reached.sum(1) + np.minimum(lonely, 1.0), 0.0)
+            worth = np.where((reached.sum(1) > 1) & (lonely > 0.02), reached.sum(1) + np.minimum(lonely, 1.0), 0.0)
             if worth.max() > best:
                 best = float(worth.max())
                 x, y = spots[int(worth.argmax())]

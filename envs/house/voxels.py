@@ -15,7 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from .house import House, Solid, Stairs
-from .mesh import build
+from .mesh import Mesh, build
+from .solids import instances
 
 CELL = 0.05
 """Side of a cell in plan [m]."""
@@ -23,6 +24,8 @@ CELL_HEIGHT = 0.2
 """Height of a voxel [m]."""
 LEAST_REGION = 400
 """Cells of the smallest region that is kept: Recast's 20 × 20."""
+_BLOCKS = (1, 2, 4, 8, 16, 32, 64, 128)
+_AT_ONCE = 1 << 18
 _STEPS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
@@ -77,14 +80,17 @@ def footprint(solid: Solid) -> np.ndarray:
 
 def rasterise(house: House, solids: Sequence[Solid], *, radius: float, height: float) -> tuple[Grid, list[Raster]]:
     """The walkable cells of every storey for an agent of `radius` and `height` [m]."""
-    outlines = [footprint(s) for s in solids]
-    grid = _grid(house)
+    mesh = build(house)
+    grid = _grid(mesh)
     solid = np.zeros((grid.levels, grid.rows, grid.columns), bool)
-    for outline, body in zip(outlines, solids, strict=True):
-        low = max(math.floor(grid.level(body.centre[2] - body.half[2])), 0)
-        high = max(math.ceil(grid.level(body.centre[2] + body.half[2])), low + 1)
-        rows, columns, inside = _touched(grid, outline)
-        solid[low:high, rows, columns] |= inside
+    for body in solids:
+        if body.role != "item":
+            low = max(math.floor(grid.level(body.centre[2] - body.half[2])), 0)
+            high = max(math.ceil(grid.level(body.centre[2] + body.half[2])), low + 1)
+            rows, columns, inside = _touched(grid, footprint(body))
+            solid[low:high, rows, columns] |= inside
+    items = np.array([i.item >= 0 for i in instances(house)])
+    _fill(solid, grid, mesh.positions[mesh.triangles[items[mesh.instance[mesh.triangles[:, 0]]]]])
     walkable, edge = _walkable(solid, math.ceil(height / CELL_HEIGHT))
     reach = 2 * math.ceil(radius / CELL - 1e-9)
     rasters: list[Raster] = []
@@ -95,9 +101,9 @@ def rasterise(house: House, solids: Sequence[Solid], *, radius: float, height: f
     return grid, rasters
 
 
-def _grid(house: House) -> Grid:
-    """Cells from the corner of what the house's meshes show, which is less than its solids reach."""
-    points = build(house).positions
+def _grid(mesh: Mesh) -> Grid:
+    """Cells from the corner of what the mesh shows, which is less than the solids reach."""
+    points = mesh.positions
     (west, south, bottom), (east, north, top) = points.min(0).tolist(), points.max(0).tolist()
     return Grid(
         west=west,
@@ -107,6 +113,47 @@ def _grid(house: House) -> Grid:
         rows=int((north - south) / CELL + 0.5),
         levels=math.ceil((top - bottom) / CELL_HEIGHT) + 2,
     )
+
+
+def _fill(solid: np.ndarray, grid: Grid, triangles: np.ndarray) -> None:
+    """Mark the voxels that triangles [t 3 xyz] pass: round things are as flat-sided as they are drawn."""
+    points = (triangles.astype(np.float64) - (grid.west, grid.north, grid.bottom)) / (CELL, -CELL, CELL_HEIGHT)
+    first, last = np.floor(points.min(1)).astype(np.int64), np.floor(points.max(1)).astype(np.int64)
+    wide = (last - first)[:, :2].max(1) + 1
+    for side in _BLOCKS:
+        chosen = np.flatnonzero((wide <= side) & (wide > side // 2))
+        for part in np.array_split(chosen, max(1, len(chosen) * side * side // _AT_ONCE)):
+            if len(part):
+                _fill_blocks(solid, points[part], first[part], last[part], side)
+
+
+def _fill_blocks(solid: np.ndarray, points: np.ndarray, first: np.ndarray, last: np.ndarray, side: int) -> None:
+    """Triangles [t 3 3] in cells and voxels, each within its block of `side` × `side` cells from `first` [t 3]."""
+    u = (first[:, 0, None, None] + np.arange(side)[None, None, :]) + np.zeros((1, side, 1), np.int64)
+    v = (first[:, 1, None, None] + np.arange(side)[None, :, None]) + np.zeros((1, 1, side), np.int64)
+    inside = (u <= last[:, 0, None, None]) & (v <= last[:, 1, None, None])
+    inside &= (u >= 0) & (v >= 0) & (u < solid.shape[2]) & (v < solid.shape[1])
+    edges = np.roll(points, -1, 1) - points
+    normal = np.cross(edges[:, 0], edges[:, 1])
+    for k in range(3):
+        x, y = u + 0.5 - points[:, k, 0, None, None], v + 0.5 - points[:, k, 1, None, None]
+        ex, ey = edges[:, k, 0, None, None], edges[:, k, 1, None, None]
+        reach = (np.abs(ex) + np.abs(ey)) / 2 + 1e-9
+        off = ex * y - ey * x
+        # Seen from above an upright triangle is a line.
+        up = normal[:, 2, None, None]
+        inside &= np.where(np.abs(up) < 1e-9, np.abs(off) <= reach, off * np.sign(up) >= -reach)
+    flat = np.where(np.abs(normal[:, 2]) < 1e-9, np.inf, normal[:, 2])[:, None, None]
+    gu, gv = -normal[:, 0, None, None] / flat, -normal[:, 1, None, None] / flat
+    middle = points[:, 0, 2, None, None] + gu * (u + 0.5 - points[:, 0, 0, None, None])
+    middle = middle + gv * (v + 0.5 - points[:, 0, 1, None, None])
+    spread = np.where(np.isinf(flat), np.inf, (np.abs(gu) + np.abs(gv)) / 2)
+    least, most = (f(points[:, :, 2], 1)[:, None, None] for f in (np.min, np.max))
+    low = np.floor(np.clip(middle - spread, least, most) + 1e-9).astype(np.int64)
+    high = np.maximum(np.ceil(np.clip(middle + spread, least, most) - 1e-9).astype(np.int64), low + 1)
+    for level in range(max(int(low.min()), 0), min(int(high.max()), len(solid))):
+        hit = inside & (low <= level) & (level < high)
+        solid[level, v[hit], u[hit]] = True
 
 
 def _touched(grid: Grid, outline: np.ndarray) -> tuple[slice, slice, np.ndarray]:

@@ -1,0 +1,31 @@
+"""How fast habitat-sim steps inside its own Python: started there, so it imports on Python 3.9 with numpy alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ..envs.habitat_simulator import HabitatSimulator
+from ..envs.navigation_state import NavSimulator
+
+
+def steps_per_second(simulator: NavSimulator, begin: Sequence[Any], moves: Sequence[str]) -> float:
+    """Steps per second of these moves, after as many that only warm up."""
+    simulator.begin(*begin)
+    for move in moves:
+        simulator.step(move)
+    simulator.begin(*begin)
+    start = time.perf_counter()
+    for move in moves:
+        simulator.step(move)
+    return len(moves) / (time.perf_counter() - start)
+
+
+def tell(arguments: dict[str, Any], begin: Sequence[Any], moves: Sequence[str]) -> None:
+    """Print the rate of a `HabitatSimulator` with these arguments as the last line, JSON."""
+    simulator = HabitatSimulator(**arguments)
+    rate = steps_per_second(simulator, begin, moves)
+    simulator.close()
+    print("\n" + json.dumps({"steps_per_second": rate}))
