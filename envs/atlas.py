@@ -77,7 +77,7 @@ class Atlas:
         positions: float64 [N 3], camera positions [m].
     """
 
-    def __init__(self, graphs: Mapping[str, ViewpointGraph], candidates: int = 16) -> None:
+    def __init__(self, graphs: Mapping[str, ViewpointGraph], candidates: int = 24) -> None:
         self.graphs = dict(graphs)
         self.candidates = candidates
         self.names = [(scan, viewpoint) for scan, graph in self.graphs.items() for viewpoint in graph.ids]

@@ -109,7 +109,7 @@ class GraphNavigation(gym.Env[dict[str, Any], np.ndarray]):
         graphs: Mapping[str, ViewpointGraph],
         episodes: Sequence[NavEpisode],
         features: Features | None = None,
-        candidates: int = 16,
+        candidates: int = 24,
         max_steps: int = 15,
         radius: float = 3.0,
         stop_required: bool = False,

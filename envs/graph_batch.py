@@ -35,7 +35,7 @@ class GraphBatch:
         episodes: Sequence[NavEpisode],
         features: Features | None = None,
         batch_size: int = 64,
-        candidates: int = 16,
+        candidates: int = 24,
         max_steps: int = 12,
         seed: int = 0,
         numbers: str = "float16",

@@ -15,7 +15,7 @@ from wayhand.vla.navigation import ViewpointGraph
 
 @pytest.fixture(scope="module")
 def graphs() -> list[ViewpointGraph]:
-    return [viewpoint_graph(generate(seed, rooms=(3, 8))) for seed in range(12)]
+    return [viewpoint_graph(generate(seed, rooms=(3, 8))) for seed in range(10)]
 
 
 @pytest.mark.parametrize("house", [flat(), tower()], ids=["flat", "tower"])

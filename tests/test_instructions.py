@@ -133,6 +133,25 @@ def test_the_two_operations_of_one_doorway_and_of_one_breath() -> None:
     assert parse("Now that you are in the hall, turn to your left.") == (replace(left[0], place=Place("hallway")),)
 
 
+def test_two_turns_in_one_breath_are_told_as_one_says_them() -> None:
+    for phrasing in ("training", "held_out"):
+        for second in ("left", "right"):
+            program = Step(Op("turn", "left")), Step(Op("turn", second), 1)
+            texts = {realise(program, str(i), phrasing=phrasing).text for i in range(40)}
+            assert all(parse(text) == operations(program) for text in texts)
+            again = [text for text in texts if re.search(r" another | again| one more | once more", text)]
+            assert bool(again) == (second == "left")
+
+
+def test_a_sentence_joins_its_clauses_with_a_word_and_with_no_word_twice() -> None:
+    way = Op("pass", thing=Thing("sofa")), Op("enter", place=Place("kitchen")), Op("forward")
+    ops = Op("turn", "left"), *way, Op("stop")
+    program = tuple(Step(op, i) for i, op in enumerate(ops))
+    for seed in range(60):
+        for sentence in realise(program, str(seed)).sentences:
+            assert sentence.count(" and ") <= 2 and sentence.count(" then ") <= 1, sentence
+
+
 def test_a_follower_knows_nothing_of_programs() -> None:
     """Its module reaches the text through the parser and never the grammar or the guide that wrote it."""
     names = vars(follower_module)

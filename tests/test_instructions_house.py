@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from wayhand.envs.house import generate, viewpoints
-from wayhand.envs.house.derive import rooms_along, turns_of
+from wayhand.envs.house.derive import Detail, derive, rooms_along, turns_of
 from wayhand.envs.house.distractors import with_distractors
 from wayhand.envs.house.follower import APART, Follower
 from wayhand.envs.house.goals import describe_goal, meant, targets
+from wayhand.envs.house.grammar import realise
 from wayhand.envs.house.house import House
 from wayhand.envs.house.instructions import BOUNDS, combinations, describe, holds_out, make_episodes
 from wayhand.envs.house.paths import LONG, SHORT, Path, fits, is_kept_for_validation, sample_paths, straight_end
@@ -167,6 +168,34 @@ def test_distractors_do_not_change_the_way(scene: SceneGraph, follower: Follower
         more = with_distractors(scene, told.program, "x", 3)
         kept = [s for s in more if s.op.kind not in ("ignore", "avoid", "slip", "remark")]
         assert tuple(kept) == told.program and len(more) == len(told.program) + 3
+
+
+def test_what_is_asked_for_is_made_and_not_waited_for(scene: SceneGraph) -> None:
+    """Paths whose landmarks make a combination that is held out are told with one, and without where not asked to."""
+    paths = sample_paths(scene.house, scene.graph, 15, 20, scene=scene)
+    for held_out in (True, False):
+        made = [derive(scene, p.viewpoints, p.heading, str(k), Detail(), held_out) for k, p in enumerate(paths)]
+        programs = [program for program in made if program is not None]
+        assert len(programs) >= (15 if held_out else 20)
+        assert all(holds_out(program) == held_out for program in programs)
+
+
+def test_turns_that_go_without_saying_are_left_out_and_can_be_followed(scene: SceneGraph, follower: Follower) -> None:
+    """Toward a named room or thing one turns unasked; not so right after a turn that is told."""
+    terse, told = Detail(implied=1.0), Detail()
+    turns = {True: 0, False: 0}
+    for k, path in enumerate(sample_paths(scene.house, scene.graph, 16, 20, scene=scene)):
+        for detail in (terse, told):
+            program = derive(scene, path.viewpoints, path.heading, str(k), detail)
+            assert program is not None
+            turns[detail is terse] += sum(s.op.kind == "turn" for s in program)
+    assert 0 < turns[True] < 0.85 * turns[False]
+    reached = [
+        verify(follower, path, realise(program, "w").text).reached
+        for path in sample_paths(scene.house, scene.graph, 16, 10, scene=scene)
+        if (program := derive(scene, path.viewpoints, path.heading, "t", terse)) is not None
+    ]
+    assert np.mean(reached) >= 0.7
 
 
 # --- registers -------------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from .house import House
 from .lexicon import Lexicon
 from .lexicon_en import ENGLISH
 from .parser import parse
-from .program import Op
-from .scene_graph import SceneGraph, wrap
+from .program import TALK, Op
+from .scene_graph import IMPLIED, SceneGraph, wrap
 
 MARGIN: Final = 0.25
 """How much worse a rival may fit and still make a text ambiguous."""
@@ -32,7 +32,7 @@ _WALK: Final = 0.04
 """What a metre of way costs: of walks that fit alike the shortest is meant."""
 _MOST_STATES: Final = 30000
 _SKIP: Final = {"turn": 2.0, "leave": 2.5, "enter": 2.5, "stairs": 3.0, "cross": 0.7, "pass": 1.5, "toward": 1.5}
-_TALK: Final = frozenset({"start", "see", "forward", "find", "adjoin", "ignore", "avoid", "slip", "remark"})
+_NAMES: Final = frozenset({"leave", "enter", "stairs", "toward"})
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ class _State:
     done: int
 
 
-def _unsaid(change: float) -> float:
-    return max(0.0, math.degrees(abs(change)) - 20) / 70
+def _unsaid(change: float, named: bool) -> float:
+    """The cost of a turn that is not said; `named`: what it leads to is."""
+    return max(0.0, math.degrees(abs(change)) - 20) / (900 if named and abs(change) < IMPLIED else 70)
 
 
 def _said(direction: str, change: float) -> float:
@@ -140,6 +141,10 @@ class _Search:
 
     def __init__(self, follower: Follower, ops: Sequence[Op]) -> None:
         self.follower, self.scene, self.ops = follower, follower.scene, ops
+        # What follows a turn lies where it leads: after one, no other goes without saying.
+        self._turned = [False]
+        for op in ops:
+            self._turned.append(self._turned[-1] if op.kind in TALK else op.kind == "turn")
         self._avoided = [op.place for op in ops if op.kind == "avoid" and op.place]
 
     def run(self, start: _State) -> Followed:
@@ -196,7 +201,7 @@ class _Search:
         if s.done == len(self.ops):
             return 0.0
         op = self.ops[s.done]
-        if op.kind != "stop" or any(o.kind not in _TALK for o in self.ops[s.done + 1 :]):
+        if op.kind != "stop" or any(o.kind not in TALK for o in self.ops[s.done + 1 :]):
             return None
         if op.thing is not None:
             return min((self._by(s, op, int(i)) for i in self.scene.items(op.thing)), default=3.0)
@@ -221,9 +226,11 @@ class _Search:
         op = self.ops[s.done] if s.done < len(self.ops) else None
         if op is not None:
             past = _State(s.node, s.heading, s.room, s.done + 1)
-            if op.kind in _TALK:
+            if op.kind in TALK:
                 yield self._talk(s, op), past
-                return
+                # What comes into view may do so farther on; all else that is only talk takes no steps.
+                if op.kind != "see":
+                    return
             if op.kind in _SKIP:
                 yield _SKIP[op.kind], past
             if op.kind == "turn":
@@ -262,12 +269,13 @@ class _Search:
     def _moves(self, s: _State, node: int) -> Iterator[tuple[float, _State]]:
         scene = self.scene
         heading = scene.heading(s.node, node)
-        price = _WALK * scene.length(s.node, node) + _unsaid(wrap(heading - s.heading))
+        price = _WALK * scene.length(s.node, node)
         room = int(scene.room[node]) if scene.room[node] >= 0 else s.room
         if room != s.room and any(scene.is_place(room, p) for p in self._avoided):
             price += 2.0
         for done, crossed in self._does(s, node, room):
-            unsaid = 1.5 if room != s.room and not crossed else 0.0
+            named = not self._turned[s.done] and any(op.kind in _NAMES for op in self.ops[s.done : done])
+            unsaid = _unsaid(wrap(heading - s.heading), named) + (1.5 if room != s.room and not crossed else 0.0)
             yield price + unsaid, _State(node, heading, room, done)
 
     def _does(self, s: _State, node: int, room: int) -> Iterator[tuple[int, bool]]:

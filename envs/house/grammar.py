@@ -120,8 +120,8 @@ class _Speaker:
             return self.place(value)
         return self.lexicon.directions[value].of(self.phrasing)[0]
 
-    def template(self, shapes: tuple[str, ...]) -> Template:
-        rows = _by_shapes(self.lexicon).get((shapes, self.phrasing), ())
+    def template(self, shapes: tuple[str, ...], twice: bool = False) -> Template:
+        rows = tuple(t for t in _by_shapes(self.lexicon).get((shapes, self.phrasing), ()) if t.twice == twice)
         if not rows:
             raise InstructionError(
                 f"The language '{self.lexicon.code}' has no {self.phrasing} clause for this",
@@ -140,26 +140,41 @@ class _Speaker:
         return chosen
 
 
-def has_clause(lexicon: Lexicon, shapes: tuple[str, ...], phrasing: Phrasing, *, spoken: bool = False) -> bool:
-    """Whether the language says these shapes in one clause."""
-    return any(spoken or not t.spoken for t in _by_shapes(lexicon).get((shapes, phrasing), ()))
+def has_clause(
+    lexicon: Lexicon, shapes: tuple[str, ...], phrasing: Phrasing, *, spoken: bool = False, twice: bool = False
+) -> bool:
+    """Whether the language says these shapes in one clause; `twice`: two turns to the same side."""
+    rows = _by_shapes(lexicon).get((shapes, phrasing), ())
+    return any(t.twice == twice and (spoken or not t.spoken) for t in rows)
 
 
-_IN_ONE_BREATH: Final = {"turn enter": 0.6, "leave enter": 0.75, "leave turn": 0.35, "slip turn": 0.7}
+_IN_ONE_BREATH: Final = {
+    "turn enter": 0.8, "turn pass": 0.5, "turn toward": 0.7, "turn forward": 0.8, "turn cross": 0.7, "pass turn": 0.4,
+    "leave enter": 0.75, "leave turn": 0.35, "enter turn": 0.3, "pass enter": 0.4, "cross enter": 0.7,
+    "forward enter": 0.7, "turn turn": 0.9, "slip turn": 0.7,
+}  # fmt: skip
+"""How often two operations are said in one clause."""
+_SAME_PLACE: Final = frozenset({"enter", "pass", "toward", "forward", "cross"})
+"""What a turn is said in one clause with only where it follows at once."""
 
 
 def _together(first: Step, second: Step) -> float:
     """How often two operations are said in one clause."""
     pair = f"{first.op.kind} {second.op.kind}"
     apart = second.node - first.node
-    if (pair == "turn enter" and apart) or (pair == "leave turn" and apart > 1):
+    if apart > 1 or (apart and first.op.kind == "turn" and second.op.kind in _SAME_PLACE):
         return 0.0
     return _IN_ONE_BREATH.get(pair, 0.0)
 
 
+@cache
+def _between_slots(template: Template) -> tuple[str, ...]:
+    """The words before, between and after the slots, punctuation marks as words of their own."""
+    return tuple(re.sub(r"([,.])", r" \1 ", piece) for piece in re.split(r"\{\w+\}", template.text))
+
+
 def _clause(speaker: _Speaker, template: Template, steps: Sequence[Step], first: int) -> list[Word]:
     slots = slots_of(template)
-    pieces = re.split(r"\{\w+\}", template.text)
     words: list[Word] = []
 
     def say(text: str, op: int) -> None:
@@ -169,8 +184,8 @@ def _clause(speaker: _Speaker, template: Template, steps: Sequence[Step], first:
             else:
                 words.append(Word(token, first + op))
 
-    for i, piece in enumerate(pieces):
-        say(re.sub(r"([,.])", r" \1 ", piece), slots[min(i, len(slots) - 1)][2] if slots else 0)
+    for i, piece in enumerate(_between_slots(template)):
+        say(piece, slots[min(i, len(slots) - 1)][2] if slots else 0)
         if i < len(slots):
             written, name, op = slots[i]
             values = slot_values(steps[op].op)
@@ -188,24 +203,53 @@ def _join(joiner: str, words: list[Word], clause: list[Word]) -> None:
     words.extend(clause)
 
 
+def _size(templates: Sequence[Template], dice: Dice) -> int:
+    """How many clauses the next sentence has: a turn goes with the move after it rather than with another turn."""
+    if templates[0].alone:
+        return 1
+    size, most = 1, dice.weighted((1, 2, 3), (0.3, 0.5, 0.2))
+    while size < len(templates) and not templates[size].alone:
+        ends_turning = _turns(templates[size - 1].shapes[-1])
+        if ends_turning and _turns(templates[size].shapes[0]):
+            break
+        if size >= most and not (ends_turning and size < 3):
+            break
+        size += 1
+    return size
+
+
+def _turns(shape: str) -> bool:
+    return shape.startswith("turn")
+
+
+def _joiners(lexicon: Lexicon, dice: Dice, clauses: Sequence[tuple[Template, list[Word]]]) -> list[str]:
+    """What joins the clauses of a sentence: no word twice where it can be helped, and a word before the last clause."""
+    said = {j: frozenset(j.replace(",", "").split()) for j in lexicon.joiners}
+    spoken = {t for _, words in clauses for w in words for t in w.text.strip(",").split()}
+    used = frozenset(spoken & frozenset[str]().union(*said.values()))
+    lasts = [j for j in said if said[j]]
+    out: list[str] = []
+    for _ in clauses[1:-1]:
+        # It leaves a word for the last.
+        fresh = [j for j in said if not said[j] & used and any(not said[k] & (used | said[j]) for k in lasts)]
+        out.append(dice.pick(fresh or [j for j in said if not said[j]] or lasts))
+        used |= said[out[-1]]
+    return [*out, dice.pick([j for j in lasts if not said[j] & used] or lasts)] if len(clauses) > 1 else []
+
+
 def _sentences(speaker: _Speaker, clauses: Sequence[tuple[Template, list[Word]]], separate: bool) -> list[Word]:
     dice, lexicon = speaker.dice, speaker.lexicon
     text: list[Word] = []
     at, opener = 0, ""
     while at < len(clauses):
-        size = 1
-        if not clauses[at][0].alone and not separate:
-            most = dice.weighted((1, 2, 3), (0.3, 0.5, 0.2))
-            while size < most and at + size < len(clauses) and not clauses[at + size][0].alone:
-                size += 1
+        size = 1 if separate else _size([template for template, _ in clauses[at:]], dice)
         sentence: list[Word] = []
         if text and not clauses[at][0].alone and dice.chance(0.2):
             opener = dice.pick([o for o in lexicon.openers if o != opener])
             sentence = [Word(token, clauses[at][1][0].op) for token in opener.split()]
         sentence.extend(clauses[at][1])
-        for i in range(1, size):
-            joiner = dice.pick(lexicon.joiners).replace(",", " ,")
-            _join(joiner, sentence, clauses[at + i][1])
+        for i, joiner in zip(range(1, size), _joiners(lexicon, dice, clauses[at : at + size]), strict=False):
+            _join(joiner.replace(",", " ,"), sentence, clauses[at + i][1])
         head = sentence[0]
         sentence[0] = replace(head, text=head.text[0].upper() + head.text[1:])
         tail = sentence[-1]
@@ -241,10 +285,13 @@ def realise(
     at = 0
     while at < len(program):
         shapes: tuple[str, ...] = (shape_of(program[at].op),)
+        twice = False
         if at + 1 < len(program) and dice.chance(_together(program[at], program[at + 1])):
             both = (*shapes, shape_of(program[at + 1].op))
-            shapes = both if has_clause(lexicon, both, phrasing, spoken=spoken) else shapes
-        template = speaker.template(shapes)
+            same = both == ("turn", "turn") and program[at].op == program[at + 1].op
+            if has_clause(lexicon, both, phrasing, spoken=spoken, twice=same):
+                shapes, twice = both, same
+        template = speaker.template(shapes, twice)
         clauses.append((template, _clause(speaker, template, program[at : at + len(shapes)], at)))
         at += len(shapes)
     return Realisation(tuple(_sentences(speaker, clauses, separate)), tuple(speaker.templates))

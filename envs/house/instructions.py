@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from ...vla.navigation import Instruction, NavEpisode, TimedWord, ViewpointGraph
+from .combinations import combinations as combinations
+from .combinations import holds_out
 from .derive import Detail, derive, without_repetition
 from .dice import Dice
 from .distractors import with_distractors
@@ -18,7 +19,7 @@ from .house import House
 from .lexicon import Lexicon, Phrasing
 from .lexicon_en import ENGLISH
 from .paths import LONG, SHORT, Path, sample_paths
-from .program import InstructionError, Op, Program, mirrored
+from .program import DISTRACTING, InstructionError, Program
 from .scene_graph import SceneGraph
 from .verification import verify
 
@@ -28,21 +29,23 @@ BOUNDS: Final[dict[str, tuple[int, int]]] = {"r2r": (20, 35), "rxr": (60, 100), 
 _DETAIL: Final[dict[str, tuple[Detail, ...]]] = {
     # From terse to talkative: a short path needs more to be said of it than one with many turns.
     "r2r": (
-        Detail(0.0, 0.0, 0.0, between=0.0),
-        Detail(0.25, 0.2, 0.1, between=0.7),
-        Detail(0.5, 0.3, 0.3),
-        Detail(0.9, 0.6, 0.8),
+        Detail(0.0, 0.0, 0.0, between=0.0, implied=1.0),
+        Detail(0.05, 0.1, 0.0, between=0.6, implied=1.0),
+        Detail(0.25, 0.4, 0.1, between=0.9, implied=0.85),
+        Detail(0.6, 0.5, 0.3, implied=0.6),
+        Detail(0.9, 0.6, 0.8, implied=0.4),
         Detail(1.0, 0.7, 1.0, views=0.3),
     ),
     "rxr": (
-        Detail(0.3, 0.4, 0.5, views=0.2, start=True),
-        Detail(0.7, 0.6, 0.8, views=0.4, start=True),
-        Detail(0.95, 0.7, 1.0, views=0.8, start=True, most=2),
+        Detail(0.3, 0.4, 0.5, implied=0.4, views=0.2, start=True),
+        Detail(0.7, 0.6, 0.8, implied=0.3, views=0.4, start=True),
+        Detail(0.95, 0.7, 1.0, implied=0.2, views=0.8, start=True, most=2),
         Detail(1.0, 0.8, 1.0, views=1.0, start=True, most=3),
     ),
     "alfred": (Detail(0.3, 0.3, 0.3), Detail(0.6, 0.5, 0.6)),
 }
-_HELD_OUT_SHARE = 6
+_FIRST: Final = {"r2r": 2}
+"""How talkative the first try is."""
 _REALISATIONS = 10
 
 
@@ -97,7 +100,7 @@ def describe(
         seed: different seeds choose different landmarks and words.
         register: `"r2r"` (20–35 words), `"rxr"` (60–100, spoken), `"reverie"` and `"soon"` (the goal alone), `"alfred"`
             (goal and steps).
-        distractors: clauses to add that mean nothing for the way or contradict it.
+        distractors: clauses to add that mean nothing for the way or contradict it; the length does not count them.
         held_out_combinations: whether it must (True), may (None) or must not (False) contain a combination of landmark,
             relation and turn that is held out for `val_compositional`.
 
@@ -107,25 +110,25 @@ def describe(
     if register in ("reverie", "soon"):
         return _goal(scene, path, seed, register, phrasing, lexicon)
     low, high = (n * (2 if len(path.viewpoints) > 8 else 1) for n in BOUNDS[register])
-    level = 1
-    # A held-out combination turns up only among many landmarks, and not at the first try.
-    for attempt in range(4 * _REALISATIONS if held_out_combinations else _REALISATIONS):
+    level = _FIRST.get(register, 1)
+    for attempt in range(_REALISATIONS):
         name = f"{seed} {attempt}"
         detail = _DETAIL[register][level]
-        program = without_repetition(derive(scene, path.viewpoints, path.heading, name, detail))
+        program = derive(scene, path.viewpoints, path.heading, name, detail, held_out_combinations)
+        if program is None:
+            return None
+        program = without_repetition(program)
         if register == "alfred":
             goal = describe_goal(scene, program[-1].item, name) if program[-1].item >= 0 else None
             if goal is None:
                 continue
             program = (*(replace(step, node=len(path.viewpoints) - 1) for step in goal), *program)
         if held_out_combinations is not None and holds_out(program) != held_out_combinations:
-            if held_out_combinations:
-                level = min(len(_DETAIL[register]) - 1, level + 1)
             continue
         if distractors:
             program = with_distractors(scene, program, name, distractors)
         told = _say(program, name, register, phrasing, lexicon)
-        words = len(told.text.split())
+        words = sum(program[word.op].op.kind not in DISTRACTING for word in told.realisation.words)
         if low <= words <= high:
             return told
         level = min(len(_DETAIL[register]) - 1, level + 1) if words < low else max(0, level - 1)
@@ -153,30 +156,6 @@ def _goal(
             program = tuple(replace(step, node=len(path.viewpoints) - 1) for step in program)
             return _say(program, seed, register, phrasing, lexicon)
     return None
-
-
-# --- combinations ----------------------------------------------------------------------------------------------------
-
-
-def combinations(program: Program) -> tuple[str, ...]:
-    """Landmark, relation and next turn of each landmark that is told of on the way, mirror images alike."""
-    out: list[str] = []
-    for i, step in enumerate(program):
-        if step.op.kind not in ("pass", "toward", "turn") or step.op.thing is None:
-            continue
-        after = next((s.op for s in program[i:] if s.op.kind == "turn"), Op("turn", "straight"))
-        here, turned = (replace(op, thing=None) for op in (step.op, after))
-        spelled = [
-            f"{step.op.thing.category} {a.kind} {a.side}{a.direction} {b.direction}"
-            for a, b in ((here, turned), (mirrored(here), mirrored(turned)))
-        ]
-        out.append(min(spelled))
-    return tuple(out)
-
-
-def holds_out(program: Program) -> bool:
-    """Whether a program has a combination that is kept for `val_compositional`."""
-    return any(zlib.crc32(c.encode()) % _HELD_OUT_SHARE == 0 for c in combinations(program))
 
 
 # --- episodes --------------------------------------------------------------------------------------------------------

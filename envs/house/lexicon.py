@@ -39,6 +39,7 @@ class Template:
         phrasing: drawn for training or held out.
         spoken: only for the register of spoken guides.
         alone: a sentence of its own, never joined with another clause.
+        twice: for two turns to the same side, and for no others.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Template:
     phrasing: Phrasing
     spoken: bool = False
     alone: bool = False
+    twice: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -151,10 +151,11 @@ def _templates(table: Mapping[str, tuple[str, ...]], phrasing: Phrasing) -> list
     for shapes, rows in table.items():
         for i, row in enumerate(rows):
             verbs, text = (part.strip() for part in row.split("|"))
-            marks = text[: len(text) - len(text.lstrip("~!"))]
+            words = text.lstrip("~!=")
+            marks = text[: len(text) - len(words)]
             name = f"{shapes.replace(' ', '+')}/{phrasing}/{i}"
             template = Template(
-                name, tuple(shapes.split()), text.lstrip("~!"), verbs, phrasing, "~" in marks, "!" in marks
+                name, tuple(shapes.split()), words, verbs, phrasing, "~" in marks, "!" in marks, "=" in marks
             )
             out.append(template)
     return out

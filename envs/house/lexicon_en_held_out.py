@@ -92,6 +92,49 @@ HELD_OUT: Final[dict[str, tuple[str, ...]]] = {
         "proceed | proceed through the {direction} door to {place}",
     ),
     "turn enter_opening": ("step | step through the opening on your {direction} into {place}",),
+    "turn turn": (
+        "veer | veer {direction1} and then {direction2}",
+        "hang | hang a {direction1} and then a {direction2}",
+        "veer | =veer {direction1} and then {direction2} once more",
+        "hang | =hang a {direction1} and then one more {direction2}",
+    ),
+    "turn_around turn": ("spin hang | spin around and hang a {direction}",),
+    "turn pass": (
+        "veer move | veer {direction} and move past {thing}",
+        "hang stroll | hang a {direction} and stroll by {thing}",
+    ),
+    "turn pass_side": ("veer move | veer {direction} and move past {thing} on your {side}",),
+    "turn toward": (
+        "veer | veer {direction} toward {thing}",
+        "swing head | swing {direction} and head for {thing}",
+    ),
+    "turn_slight toward": ("angle | angle {direction}, toward {thing}",),
+    "turn_around toward": ("spin head | spin around and head for {thing}",),
+    "turn_around pass": ("spin move | spin around and move past {thing}",),
+    "turn_around enter": ("spin step | spin around and step into {place}",),
+    "turn_around forward": ("spin proceed | spin around and proceed straight",),
+    "turn forward": (
+        "veer proceed | veer {direction} and proceed straight",
+        "hang move | hang a {direction} and move forward",
+    ),
+    "turn cross": ("hang traverse | hang a {direction} and traverse {place}",),
+    "pass turn": (
+        "veer | !beyond {thing}, veer {direction}",
+        "stroll swing | stroll by {thing} and swing {direction}",
+    ),
+    "enter turn": (
+        "step veer | step into {place} and veer {direction}",
+        "move hang | move into {place} and hang a {direction}",
+    ),
+    "pass enter": ("move | move past {thing} into {place}",),
+    "cross enter": (
+        "move | move across {place1} into {place2}",
+        "traverse step | traverse {place1} and step into {place2}",
+    ),
+    "forward enter": (
+        "proceed | proceed straight into {place}",
+        "move | move forward into {place}",
+    ),
     "leave turn": (
         "depart veer | !upon departing from {place}, veer {direction}",
         "swing | ~!immediately outside {place}, swing over to your {direction}",

@@ -1,6 +1,6 @@
 """English clauses that are drawn for training.
 
-A row is `verbs | text`; `~` marks the spoken register, `!` a sentence of its own.
+A row is `verbs | text`; `~` marks the spoken register, `!` a sentence of its own, `=` two turns to the same side.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ TRAINING: Final[dict[str, tuple[str, ...]]] = {
         "start | !you start in {place}",
         "begin | !you begin in {place}",
         "standing | ~!so now you are standing in {place}",
+        "be | ~!you are in {place} now",
+        "begin | ~!we will begin in {place}",
         "start | ~!okay, so we start in {place}",
     ),
     "start_facing": (
         "standing facing | !you are standing in {place} facing {thing}",
         "start looking | !you start in {place}, looking at {thing}",
         "standing facing | ~!so now you are standing in {place} and facing {thing}",
+        "be | ~!you are in {place} now, with {thing} in front of you",
+        "begin | ~!we will begin in {place}, where you are facing {thing}",
         "begin looking | ~!you begin in {place}, and you are looking straight at {thing}",
     ),
     "see": (
@@ -41,7 +45,6 @@ TRAINING: Final[dict[str, tuple[str, ...]]] = {
         "make | make a {direction}",
         "make | make a {direction} turn",
         "take | take a {direction}",
-        "go | go {direction}",
         "turn | ~turn towards your {direction}",
         "take | ~take a {direction} turn there",
         "make | ~make a turn to the {direction}",
@@ -136,6 +139,99 @@ TRAINING: Final[dict[str, tuple[str, ...]]] = {
         "take | take the opening on your {direction} into {place}",
         "go | go through the opening on the {direction} into {place}",
     ),
+    "turn turn": (
+        "turn | turn {direction1} and then {direction2}",
+        "take | take a {direction1} and then a {direction2}",
+        "make | make a {direction1}, then a {direction2}",
+        "turn | turn {direction1}, then quickly {direction2}",
+        "turn | =turn {direction1}, then {direction2} again",
+        "take | =take a {direction1} and then another {direction2}",
+        "make | =make a {direction1}, then another {direction2}",
+    ),
+    "turn turn_slight": ("turn | turn {direction1} and then slightly {direction2}",),
+    "turn_slight turn": (
+        "bear turn | bear {direction1} and then turn {direction2}",
+        "turn take | turn slightly {direction1} and then take a {direction2}",
+    ),
+    "turn_around turn": (
+        "turn | turn around and then turn {direction}",
+        "turn take | turn around and take a {direction}",
+    ),
+    "turn pass": (
+        "turn walk | turn {direction} and walk past {thing}",
+        "turn go | turn {direction} and go past {thing}",
+        "make | make a {direction} and continue past {thing}",
+    ),
+    "turn pass_side": (
+        "turn walk | turn {direction} and walk past {thing} on your {side}",
+        "turn keep | turn {direction} and keep {thing} on your {side}",
+        "make go | make a {direction} and go past {thing} on the {side}",
+    ),
+    "turn toward": (
+        "turn | turn {direction} toward {thing}",
+        "turn walk | turn {direction} and walk towards {thing}",
+        "turn go | turn {direction} and go straight toward {thing}",
+    ),
+    "turn_slight toward": (
+        "bear | bear {direction} toward {thing}",
+        "turn | turn slightly {direction}, toward {thing}",
+    ),
+    "turn_around toward": (
+        "turn walk | turn around and walk toward {thing}",
+        "turn | turn around to face {thing} and go straight",
+    ),
+    "turn_around pass": ("turn walk | turn around and walk past {thing}",),
+    "turn_around enter": (
+        "turn walk | turn around and walk into {place}",
+        "turn enter | turn around and enter {place}",
+    ),
+    "turn_around forward": (
+        "turn walk | turn around and walk forward",
+        "turn go | turn around and go straight",
+    ),
+    "turn_around cross": ("turn walk | turn around and walk through {place}",),
+    "turn forward": (
+        "turn walk | turn {direction} and walk straight ahead",
+        "turn go | turn {direction} and go straight",
+        "take keep | take a {direction} and keep going straight",
+        "make continue | make a {direction} and continue straight",
+    ),
+    "turn_slight forward": ("bear keep | bear {direction} and keep going straight",),
+    "turn cross": (
+        "turn walk | turn {direction} and walk through {place}",
+        "turn go | turn {direction} and go across {place}",
+        "take cross | take a {direction} and cross {place}",
+    ),
+    "pass turn": (
+        "passing turn | !after passing {thing}, turn {direction}",
+        "walk turn | walk past {thing} and turn {direction}",
+        "turn | turn {direction} after {thing}",
+        "take | !just past {thing}, take a {direction}",
+    ),
+    "enter turn": (
+        "enter turn | enter {place} and turn {direction}",
+        "go make | go into {place} and make a {direction}",
+        "walk turn | walk into {place} and turn {direction}",
+    ),
+    "pass enter": (
+        "walk | walk past {thing} into {place}",
+        "pass enter | pass {thing} and enter {place}",
+        "go | go past {thing} and into {place}",
+    ),
+    "cross enter": (
+        "walk | walk through {place1} into {place2}",
+        "go | go across {place1} and into {place2}",
+        "cross enter | cross {place1} and enter {place2}",
+    ),
+    "forward enter": (
+        "go | go straight into {place}",
+        "walk | walk straight ahead into {place}",
+        "keep | keep going straight into {place}",
+    ),
+    "forward enter_door": (
+        "go | go straight through the door into {place}",
+        "walk | walk straight ahead through the doorway to {place}",
+    ),
     "leave turn": (
         "leave turn | !as you leave {place}, turn {direction}",
         "turn | !just outside {place}, turn {direction}",
@@ -172,6 +268,7 @@ TRAINING: Final[dict[str, tuple[str, ...]]] = {
         "go | go toward {thing}",
         "go | go straight toward {thing}",
         "continue | ~continue in the direction of {thing}",
+        "make | make your way toward {thing}",
         "walk | ~walk straight towards {thing}",
     ),
     "forward": (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from ...vla.errors import WayhandError
 
@@ -16,6 +16,12 @@ Kind = Literal[
     "start", "see", "turn", "leave", "enter", "cross", "pass", "toward", "forward", "stairs", "stop",
     "find", "adjoin", "ignore", "avoid", "slip", "remark",
 ]  # fmt: skip
+
+
+TALK: Final = frozenset({"start", "see", "forward", "find", "adjoin", "ignore", "avoid", "slip", "remark"})
+"""Kinds of operations that take nobody anywhere by themselves."""
+DISTRACTING: Final = frozenset({"ignore", "avoid", "slip", "remark"})
+"""Kinds of operations without which a program asks for the same."""
 
 
 class InstructionError(WayhandError):

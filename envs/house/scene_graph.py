@@ -19,6 +19,8 @@ SIGHT = 7.0
 APPARENT = 0.06
 """A landmark covers at least this angle [rad], about 20 pixels in a picture of 480 pixels and 80 degrees."""
 AHEAD = math.radians(30)
+IMPLIED = math.radians(110)
+"""Smaller turns go without saying where the room or the thing they lead to is named."""
 
 
 def wrap(angle: float) -> float:
@@ -45,6 +47,9 @@ class SceneGraph:
         self._length = graph.lengths
         self.categories = tuple(sorted({i.category for i in house.items}))
         self.kinds = tuple(sorted({r.kind for r in house.rooms}))
+        self._passed: dict[tuple[int, int], dict[int, str]] = {}
+        self._ahead: dict[tuple[int, int], dict[int, None]] = {}
+        self._seen: dict[int, list[int]] = {}
 
     def _room_at(self, point: np.ndarray) -> int:
         x, y, z = (float(v) for v in point)
@@ -193,23 +198,39 @@ class SceneGraph:
 
     def passed_on(self, a: int, b: int, item: int) -> str:
         """On which side an item is passed on the way between two viewpoints; `""` where it is not."""
-        seen = self.visible[a, item] or self.visible[b, item]
-        if not seen or min(self.distance[a, item], self.distance[b, item]) > 2.5:
-            return ""
-        heading, length = self.heading(a, b), float(self._apart[a, b])
-        d = self._frames[0][item, :2] - self.floor[a, :2]
-        along = d[0] * math.sin(heading) + d[1] * math.cos(heading)
-        across = d[0] * math.cos(heading) - d[1] * math.sin(heading)
-        if not -0.1 <= along <= length + 0.1 or not 0.25 <= abs(across) <= 3.0:
-            return ""
-        return "right" if across > 0 else "left"
+        return self.passed(a, b).get(item, "")
+
+    def passed(self, a: int, b: int) -> dict[int, str]:
+        """The items passed on the way between two viewpoints, in order, and on which side."""
+        if (a, b) not in self._passed:
+            heading, length = self.heading(a, b), float(self._apart[a, b])
+            d = self._frames[0][:, :2] - self.floor[a, :2]
+            along = d[:, 0] * math.sin(heading) + d[:, 1] * math.cos(heading)
+            across = d[:, 0] * math.cos(heading) - d[:, 1] * math.sin(heading)
+            near = np.minimum(self.distance[a], self.distance[b]) <= 2.5
+            beside = (along >= -0.1) & (along <= length + 0.1) & (np.abs(across) >= 0.25) & (np.abs(across) <= 3.0)
+            found = np.flatnonzero((self.visible[a] | self.visible[b]) & near & beside).tolist()
+            self._passed[a, b] = {i: "right" if across[i] > 0 else "left" for i in found}
+        return self._passed[a, b]
 
     def is_toward(self, a: int, b: int, item: int) -> bool:
         """Whether the way from a to b leads toward an item that is seen from a."""
-        if not self.visible[a, item] or self.distance[a, item] < 1.5:
-            return False
-        angle = wrap(float(self.bearing[a, item]) - self.heading(a, b))
-        return bool(abs(angle) < 0.3 and self.distance[b, item] < self.distance[a, item])
+        return item in self.ahead(a, b)
+
+    def ahead(self, a: int, b: int) -> dict[int, None]:
+        """The items that the way from a to b leads toward and that are seen from a, in order."""
+        if (a, b) not in self._ahead:
+            aside = (self.bearing[a] - self.heading(a, b) + math.pi) % (2 * math.pi) - math.pi
+            nearer = (self.distance[a] >= 1.5) & (self.distance[b] < self.distance[a])
+            found = np.flatnonzero(self.visible[a] & nearer & (np.abs(aside) < 0.3)).tolist()
+            self._ahead[a, b] = dict.fromkeys(found)
+        return self._ahead[a, b]
+
+    def seen(self, node: int) -> list[int]:
+        """The items that a viewpoint sees, in order."""
+        if node not in self._seen:
+            self._seen[node] = np.flatnonzero(self.visible[node]).tolist()
+        return self._seen[node]
 
     def is_place(self, room: int, place: Place) -> bool:
         """Whether a description fits a room."""

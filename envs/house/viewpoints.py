@@ -130,8 +130,9 @@ def _along_path(mesh: NavMesh, places: Sequence[Vector], label: np.ndarray) -> l
     if not len(path):
         raise NavigationError(f"The viewpoints of house '{mesh.scan}' are not on one floor")
     inner = [path[1:-1], *([(a + b) / 2] for a, b in pairwise(path))]
-    new = [(round(float(x), 3), round(float(y), 3), float(z)) for part in inner for x, y, z in part]
-    return [p for p in dict.fromkeys(mesh.snap(p) for p in new) if all(math.dist(p, q) > 0.02 for q in places)]
+    # Corners are at the very edge of free space, where a millimetre would hide the next one.
+    new = [(round(float(x), 7), round(float(y), 7), float(z)) for part in inner for x, y, z in part]
+    return [p for p in dict.fromkeys(new) if all(math.dist(p, q) > 0.02 for q in places)]
 
 
 class _Edges:
