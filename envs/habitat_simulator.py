@@ -192,6 +192,7 @@ class HabitatSimulator:
         habitat = self._habitat
         backend = habitat.SimulatorConfiguration()
         backend.scene_id, backend.gpu_device_id, backend.allow_sliding = scene, self._gpu, self._sliding
+        backend.load_semantic_mesh = "semantics" in self._sensors
         agent = habitat.agent.AgentConfiguration()
         agent.radius, agent.height = self._radius, self._tall
         agent.sensor_specifications = [self._camera(name) for name in self._sensors]

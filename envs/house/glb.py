@@ -3,6 +3,7 @@
 glTF and habitat are y up: our (x, y, z) becomes (x, z, −y). Light is baked into the vertex colours, so viewers are
 told to shade nothing (`KHR_materials_unlit`, `requires_lighting` false). Colours are written as they are drawn,
 without a transfer function, which is what habitat-sim's flat shader shows. The bytes depend on the description only.
+A second GLB tells habitat-sim's semantic sensor which instance each triangle belongs to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .materials import texture_pixels
 from .mesh import Mesh, build, light
 from .png import encode
 
-_FLOAT, _UNSIGNED, _BYTE = 5126, 5125, 5121
+_FLOAT, _UNSIGNED, _SHORT, _BYTE = 5126, 5125, 5123, 5121
 _VERTICES, _INDICES = 34962, 34963
 
 
@@ -29,12 +30,15 @@ def to_y_up(points: np.ndarray) -> np.ndarray:
 
 
 def write(house: House, folder: Path) -> Path:
-    """Write `<scan>.glb` and `<scan>.stage_config.json` into `folder`; returns the path of the GLB."""
+    """Write `<scan>.glb`, `<scan>.semantic.glb` and `<scan>.stage_config.json`; returns the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{house.scan}.glb"
-    path.write_bytes(to_glb(house))
+    path, ids = folder / f"{house.scan}.glb", folder / f"{house.scan}.semantic.glb"
+    mesh = build(house)
+    path.write_bytes(_coloured(house, mesh))
+    ids.write_bytes(_labelled(house, mesh))
     config = {
         "render_asset": path.name,
+        "semantic_asset": ids.name,
         "up": [0.0, 1.0, 0.0],
         "front": [0.0, 0.0, -1.0],
         "requires_lighting": False,
@@ -46,28 +50,59 @@ def write(house: House, folder: Path) -> Path:
 
 def to_glb(house: House) -> bytes:
     """The file's bytes: one node, one mesh with a primitive a material; a primitive's triangles keep their order."""
-    mesh, data = build(house), _Data()
+    return _coloured(house, build(house))
+
+
+def _coloured(house: House, mesh: Mesh) -> bytes:
+    data = _Data()
     textures = sorted({m.texture for m in house.materials.values()} - {""})
-    materials = [_material(house, name, textures) for name in mesh.materials]
     primitives = [_primitive(mesh, k, data) for k in np.unique(mesh.material[mesh.triangles[:, 0]])]
     images = [{"bufferView": data.view(encode(texture_pixels(t))), "mimeType": "image/png"} for t in textures]
+    more: dict[str, Any] = {
+        "extensionsUsed": ["KHR_materials_unlit"],
+        "materials": [_material(house, name, textures) for name in mesh.materials],
+    }
+    if textures:
+        more["images"] = images
+        # Bilinear from the nearest mipmap, repeated: as in the renderer.
+        more["samplers"] = [{"magFilter": 9729, "minFilter": 9985, "wrapS": 10497, "wrapT": 10497}]
+        more["textures"] = [{"sampler": 0, "source": i} for i in range(len(textures))]
+    return _file(house.scan, primitives, data, more)
+
+
+def _labelled(house: House, mesh: Mesh) -> bytes:
+    """A file whose vertices know the row of `solids.instances` they belong to."""
+    data = _Data()
+    ids = mesh.instance.astype("<u4")
+    # habitat-sim wants colours too, one an instance, but goes by the ids.
+    colours = np.stack([ids & 255, ids >> 8 & 255, ids >> 16, np.full_like(ids, 255)], -1).astype(np.uint8)
+    points = to_y_up(mesh.positions).astype("<f4")
+    attributes = {
+        "POSITION": _positions(points, data),
+        "COLOR_0": data.accessor(colours, _BYTE, "VEC4", _VERTICES, normalized=True),
+        "_OBJECT_ID": data.accessor(ids, _SHORT, "SCALAR", _VERTICES, stride=4),
+    }
+    indices = data.accessor(mesh.triangles.ravel().astype("<u4"), _UNSIGNED, "SCALAR", _INDICES)
+    return _file(house.scan, [{"attributes": attributes, "indices": indices}], data, {})
+
+
+def _positions(points: np.ndarray, data: _Data) -> int:
+    low, high = points.min(0).tolist(), points.max(0).tolist()
+    return data.accessor(points, _FLOAT, "VEC3", _VERTICES, min=low, max=high)
+
+
+def _file(name: str, primitives: list[dict[str, Any]], data: _Data, more: dict[str, Any]) -> bytes:
     document: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "wayhand"},
-        "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"name": house.scan, "mesh": 0}],
-        "meshes": [{"name": house.scan, "primitives": primitives}],
-        "materials": materials,
+        "nodes": [{"name": name, "mesh": 0}],
+        "meshes": [{"name": name, "primitives": primitives}],
+        **more,
         "accessors": data.accessors,
         "bufferViews": data.views,
         "buffers": [{"byteLength": len(data.bytes)}],
     }
-    if textures:
-        document["images"] = images
-        # Bilinear from the nearest mipmap, repeated: as in the renderer.
-        document["samplers"] = [{"magFilter": 9729, "minFilter": 9985, "wrapS": 10497, "wrapT": 10497}]
-        document["textures"] = [{"sampler": 0, "source": i} for i in range(len(textures))]
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     return b"".join(
@@ -95,8 +130,13 @@ class _Data:
         self.bytes += data + bytes(-len(data) % 4)
         return len(self.views) - 1
 
-    def accessor(self, array: np.ndarray, component: int, kind: str, target: int, **more: Any) -> int:
+    def accessor(
+        self, array: np.ndarray, component: int, kind: str, target: int, *, stride: int = 0, **more: Any
+    ) -> int:
+        """`stride`: bytes from one value to the next, where the array's are wider than the component."""
         view = self.view(np.ascontiguousarray(array).tobytes(), target)
+        if stride:
+            self.views[view]["byteStride"] = stride
         count = len(array)
         self.accessors.append({"bufferView": view, "componentType": component, "count": count, "type": kind, **more})
         return len(self.accessors) - 1
@@ -122,10 +162,9 @@ def _primitive(mesh: Mesh, material: int, data: _Data) -> dict[str, Any]:
     uv = (mesh.uv[used] * (1, -1)).astype("<f4")
     shade = np.round(light(mesh.normals[used]) * 255).astype(np.uint8)
     colours = np.column_stack([shade, shade, shade, np.full(len(shade), 255, np.uint8)])
-    low, high = points.min(0).tolist(), points.max(0).tolist()
     return {
         "attributes": {
-            "POSITION": data.accessor(points, _FLOAT, "VEC3", _VERTICES, min=low, max=high),
+            "POSITION": _positions(points, data),
             "NORMAL": data.accessor(to_y_up(mesh.normals[used]).astype("<f4"), _FLOAT, "VEC3", _VERTICES),
             "TEXCOORD_0": data.accessor(uv, _FLOAT, "VEC2", _VERTICES),
             "COLOR_0": data.accessor(colours, _BYTE, "VEC4", _VERTICES, normalized=True),

@@ -1,6 +1,6 @@
 """What another process costs a step: a simulator that does nothing but copy a picture, here and in another Python.
 
-    python scripts/bench/remote.py [size=128] [steps=3000]
+python scripts/bench/remote.py [size=128] [steps=3000]
 """
 
 from __future__ import annotations
