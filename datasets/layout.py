@@ -203,7 +203,7 @@ def arrays(spec: EnvSpec, layout: Layout) -> dict[str, ArrayLayout]:
         row = prod(shape) * kind.itemsize
         if not row:
             return
-        if row < FRAME_BYTES:
+        if row < FRAME_BYTES or path.startswith("meta/"):
             out[path] = ArrayLayout(path, shape, kind, "zstd", max(1, ROW_CHUNK_BYTES // row), 0, unit)
             return
         chunk = row * layout.chunk_frames

@@ -21,6 +21,7 @@ from .safety import Limits, SafetyGate, joint_indices
 from .shared import Layout, Ring, chunk_layout, to_chunk
 
 HOLD, RUN, EXIT = 0, 1, 2
+_REASON = 256  # bytes
 CONTROL = Layout.of(mode=((), "int64"), epoch=((), "int64"))
 """What the operator asks of the loop. A RUN with a new epoch is the explicit reset of the gate."""
 STATUS = Layout.of(
@@ -32,7 +33,7 @@ STATUS = Layout.of(
     lateness_max=((), "float64"),
     moving=((), "uint8"),
     latched=((), "uint8"),
-    reason=((256,), "uint8"),
+    reason=((_REASON,), "uint8"),
 )
 STATUS_HZ = 50.0
 _WARM_UP_TICKS = 100
@@ -191,7 +192,7 @@ class _Served:
             lateness_max=timing.lateness.max,
             moving=gate.moving,
             latched=gate.latched,
-            reason=encode_text(gate.reason.encode()[:256].decode(errors="ignore")),
+            reason=encode_text(gate.reason.encode()[:_REASON].decode(errors="ignore"), _REASON),
         )
 
 
