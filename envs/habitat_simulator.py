@@ -28,7 +28,8 @@ INSTALL = (
     "conda create -n habitat python=3.9 habitat-sim headless -c conda-forge -c aihabitat, "
     "then python=<path of that environment>/bin/python"
 )
-_MOVES = {"forward": "move_forward", "left": "turn_left", "right": "turn_right", "up": "look_up", "down": "look_down"}
+MOVES = {"forward": "move_forward", "left": "turn_left", "right": "turn_right", "up": "look_up", "down": "look_down"}
+"""What habitat-sim calls our moves."""
 _SENSORS = {"rgb": "COLOR", "depth": "DEPTH", "semantics": "SEMANTIC"}
 _COLLISION = 1e-5
 """habitat-sim calls a move cut short when its square falls short of the wanted one's by this much [m²]."""
@@ -44,6 +45,9 @@ class HabitatSimulator:
     habitat's navigation mesh floats up to two of its voxels (0.2 m) above the floor. Where an episode starts below the
     mesh, as those of our houses do, the body is taken to stand on the floor: positions and cameras are lower by that
     much. Where it starts on the mesh, as those of VLN-CE do, nothing is moved.
+
+    Semantics are the scene's own ids: in our houses rows of `solids.instances`, as our renderer's, and 0 in scenes that
+    bring none.
 
     Args:
         scenes: a folder, in one of `LAYOUTS`, or a pattern with `{scan}`, e.g. `"mp3d/{scan}/{scan}.glb"`.
@@ -116,7 +120,7 @@ class HabitatSimulator:
             raise SpecError("Unknown move", got=action, exists=ACTIONS)
         collided = False
         if action != "stop":
-            collided = bool(self._ready.act(_MOVES[action]))
+            collided = bool(self._ready.act(MOVES[action]))
         if action in ("up", "down"):
             way = self._tilt if action == "up" else -self._tilt
             self._elevation = min(max(self._elevation + way, -_TILT), _TILT)
@@ -154,6 +158,11 @@ class HabitatSimulator:
         if self._sim is not None:
             self._sim.close()
             self._sim, self._agent, self._goals, self._scan = None, None, None, ""
+
+    @property
+    def native(self) -> Any:
+        """The `habitat_sim.Simulator` of the building last begun; None before and after."""
+        return self._sim
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
@@ -204,7 +213,7 @@ class HabitatSimulator:
                 if ours in amounts
                 else habitat.agent.ActuationSpec(amount=self._tilt, constraint=_TILT),
             )
-            for ours, name in _MOVES.items()
+            for ours, name in MOVES.items()
         }
         return habitat.Configuration(backend, [agent])
 

@@ -147,7 +147,7 @@ def compare_agents(ours: list[dict[str, float]], theirs: list[dict[str, float]])
 
 
 def compare_pictures(pairs: Sequence[tuple[NavState, NavState]]) -> dict[str, float]:
-    """Of the same views: SSIM (Wang et al. 2004) and difference of the colours, difference of the depths."""
+    """Of the same views: SSIM (Wang et al. 2004) and difference of the colours, of the depths, equal semantics."""
     colours = [(a.images["rgb"], b.images["rgb"]) for a, b in pairs]
     depth = np.stack([np.abs(a.images["depth"] - b.images["depth"]) for a, b in pairs])
     return {
@@ -156,6 +156,7 @@ def compare_pictures(pairs: Sequence[tuple[NavState, NavState]]) -> dict[str, fl
         "rgb_mean_difference": float(np.mean([np.abs(a.astype(int) - b.astype(int)).mean() for a, b in colours])),
         "depth_median_m": float(np.median(depth)),
         "depth_within_2cm": float((depth <= 0.02).mean()),
+        "semantics_equal": float(np.mean([a.images["semantics"] == b.images["semantics"] for a, b in pairs])),
     }
 
 

@@ -127,12 +127,13 @@ def test_moves_and_pictures(seeing, start) -> None:
 
 @needs_habitat
 def test_the_view_is_our_view(seeing, start) -> None:
-    with_ours = HouseSimulator({flat().scan: flat()}, NavBody(**SIZE))
+    with_ours = HouseSimulator({flat().scan: flat()}, NavBody(sensors=("rgb", "depth", "semantics"), **SIZE))
     theirs = seeing.begin(flat().scan, start, 0.7, [])
     ours = with_ours.begin(flat().scan, theirs.position, 0.7, ())
     with_ours.close()
     assert np.median(np.abs(ours.images["depth"] - theirs.images["depth"])) < 0.01
-    assert np.abs(ours.images["rgb"].astype(int) - theirs.images["rgb"].astype(int)).mean() < 8
+    assert np.abs(ours.images["rgb"].astype(int) - theirs.images["rgb"].astype(int)).mean() < 2
+    assert (ours.images["semantics"] == theirs.images["semantics"]).mean() > 0.99
 
 
 @needs_habitat
@@ -146,9 +147,8 @@ def test_a_base_drives_the_same_arc(seeing, start) -> None:
 
 
 @needs_habitat
-@pytest.mark.parametrize("sliding", [True, False])
-def test_walks_alike(folder, start, sliding) -> None:
-    body = NavBody(sensors=(), sliding=sliding)
+def test_walks_alike(folder, start) -> None:
+    body = NavBody(sensors=())
     ours, theirs = HouseSimulator({flat().scan: flat()}, body), simulator(folder, body, python=PYTHON)
     motion = Motion()
     walk(ours, theirs, flat().scan, start, np.random.default_rng(0).choice(MOVES, 150, p=PRIOR).tolist(), motion)
@@ -156,9 +156,26 @@ def test_walks_alike(folder, start, sliding) -> None:
     report = motion.report()
     assert report["touched"]["steps"] > 5
     assert report["free"]["max_mm"] <= 1 and report["free"]["max_deg"] <= 0.1
-    # Told not to slide, habitat-sim 0.3 still does now and then from a place that rounding puts into the wall.
-    assert report["touched"]["max_cm"] <= 5 if sliding else report["touched"]["within_5cm"] >= 0.95
-    assert report["flags_equal"] >= 0.98
+    assert report["touched"]["max_cm"] <= 5 and report["flags_equal"] >= 0.98
+
+
+@needs_habitat
+def test_without_sliding_both_stop_where_they_touch(folder) -> None:
+    # From there on rounding decides whether habitat-sim 0.3 takes a body for inside the wall and slides it after all.
+    body = NavBody(sensors=(), sliding=False)
+    ours, theirs = HouseSimulator({flat().scan: flat()}, body), simulator(folder, body, python=PYTHON)
+    rng = np.random.default_rng(0)
+    for _ in range(8):
+        start, heading = ours.mesh(flat().scan).random_point(rng.random(3).tolist()), float(rng.uniform(0, 6))
+        a, b = (one.begin(flat().scan, start, heading, ()) for one in (ours, theirs))
+        for _ in range(100):
+            assert not a.collided and not b.collided
+            a, b = ours.step("forward"), theirs.step("forward")
+            assert math.dist(a.position[:2], b.position[:2]) < 0.005
+            if a.collided or b.collided:
+                break
+        assert a.collided and b.collided
+    theirs.close()
 
 
 @needs_habitat

@@ -66,6 +66,21 @@ def test_equal_descriptions_give_equal_bytes() -> None:
     assert glb.to_glb(generate(11, rooms=(2, 3))) == glb.to_glb(generate(11, rooms=(2, 3)))
 
 
+def test_the_semantic_file_names_instances(tmp_path: Path) -> None:
+    house = generate(11, rooms=(2, 3))
+    path = glb.write(house, tmp_path)
+    told = json.loads(path.with_suffix(".stage_config.json").read_text())
+    data = (tmp_path / told["semantic_asset"]).read_bytes()
+    length = int.from_bytes(data[12:16], "little")
+    document, binary = json.loads(data[20 : 20 + length]), data[28 + length :]
+    (primitive,) = document["meshes"][0]["primitives"]
+    ids = document["accessors"][primitive["attributes"]["_OBJECT_ID"]]
+    view = document["bufferViews"][ids["bufferView"]]
+    assert ids["componentType"] == 5123 and view["byteStride"] == 4
+    start = view["byteOffset"]
+    assert np.array_equal(np.frombuffer(binary[start : start + view["byteLength"]], "<u2")[::2], build(house).instance)
+
+
 def test_png_is_read_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     colour, grey = rng.integers(0, 256, (2, 90, 300, 3), np.uint8)
