@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,11 @@ import numpy as np
 from ..vla.contract import EnvSpec
 from ..vla.errors import ConfigError
 from ..vla.navigation import Instruction, NavEpisode, ViewpointGraph
-from .atlas import Atlas
+from .atlas import VIEWS, Atlas
 from .graph import Blind, Features, goals_of, graph_body
+
+MIRRORED = np.arange(VIEWS) // 12 * 12 + -np.arange(VIEWS) % 12
+"""The view that shows, in a building mirrored from east to west, what each view shows in the original."""
 
 
 class GraphBatch:
@@ -23,6 +26,9 @@ class GraphBatch:
         batch_size: B.
         max_steps: hops per episode, the expert's stop not counted.
         seed: of the order of the episodes, which is another one in each epoch.
+        mirror: int [D], which feature of the mirrored view each feature is; with it, half of the episodes happen in
+            the mirrored building, told in mirrored words. None: none do.
+        reword: exchanges left and right in an instruction.
         numbers: what the features are kept as in memory.
 
     Raises `ConfigError` without episodes.
@@ -38,6 +44,8 @@ class GraphBatch:
         candidates: int = 24,
         max_steps: int = 12,
         seed: int = 0,
+        mirror: np.ndarray | None = None,
+        reword: Callable[[str], str] = lambda text: text,
         numbers: str = "float16",
     ) -> None:
         items = [(e, i) for e in episodes for i in (e.instructions or (Instruction(e.id, ""),))]
@@ -48,6 +56,7 @@ class GraphBatch:
         self.atlas = Atlas({scan: graph for scan, graph in graphs.items() if scan in scans}, candidates)
         self.spec: EnvSpec = graph_body(features=features.width, candidates=candidates)
         self.batch_size, self.max_steps, self._seed = batch_size, max_steps, seed
+        self._mirror, self._reword = mirror, reword
         self._views = np.empty((len(self.atlas), 36, features.width), np.dtype(numbers))
         for row, name in enumerate(self.atlas.names):
             self._views[row] = features(*name)
@@ -75,7 +84,10 @@ class GraphBatch:
         chosen = self._episodes(k)
         self._rows, self._headings = self._starts[chosen].copy(), self._first_headings[chosen].copy()
         self._goals = self._all_goals[chosen]
-        self._told = [self._texts[i] for i in chosen]
+        fair = np.random.default_rng([self._seed, k, 1]).random(len(chosen)) < 0.5
+        self._flipped = fair & (self._mirror is not None)
+        pairs = zip(chosen.tolist(), self._flipped.tolist(), strict=True)
+        self._told = [self._reword(self._texts[i]) if flipped else self._texts[i] for i, flipped in pairs]
         self._whole = np.maximum(self.atlas.distance(self._rows, self._goals), 1e-6)
         return self._observe()
 
@@ -106,13 +118,22 @@ class GraphBatch:
         b = len(self._rows)
         seen = self._seen = self.atlas.look(self._rows, self._headings, np.zeros(b))
         gaze = np.stack([self._headings, np.zeros(b)], -1)
+        state = np.concatenate([self.atlas.positions[self._rows], gaze], -1).astype(np.float32)
+        views, angles, shown = self._views[self._rows].astype(np.float32), seen.angles.astype(np.float32), seen.view
+        if self._mirror is not None:
+            flip = self._flipped
+            views[flip] = views[flip][:, MIRRORED][:, :, self._mirror]
+            shown = np.where(flip[:, None] & seen.mask & (np.arange(seen.mask.shape[1]) > 0), MIRRORED[shown], shown)
+            angles[flip, :, 0] *= -1
+            state[flip, 0] *= -1
+            state[flip, 3] = -state[flip, 3] % np.float32(2 * np.pi)
         return {
-            "observation.state": np.concatenate([self.atlas.positions[self._rows], gaze], -1).astype(np.float32),
-            "observation.extras.panorama": self._views[self._rows].astype(np.float32),
+            "observation.state": state,
+            "observation.extras.panorama": views,
             "observation.extras.candidate_mask": seen.mask,
             "observation.extras.candidate_id": np.where(seen.mask, self.atlas.local(seen.row), -1).astype(np.int32),
-            "observation.extras.candidate_view": seen.view,
-            "observation.extras.candidate_angles": seen.angles.astype(np.float32),
+            "observation.extras.candidate_view": shown.astype(np.int32),
+            "observation.extras.candidate_angles": angles,
             "observation.extras.candidate_distance": seen.distance,
             "task": self._told,
         }

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ..datasets.features import FeatureCache
 from ..envs.graph_batch import GraphBatch
+from ..vla.backbones.views import ViewTower
 from ..vla.config import Config
 from ..vla.errors import ConfigError
 from ..vla.evaluation.nav_baselines import matched_random, run, shortest_path, stop
@@ -63,6 +64,7 @@ class AgentConfig:
     lr: float
     teacher: tuple[float, float]
     max_steps: int
+    mirror: bool
     train_baselines: bool
     episodes: int | None
     seed: int
@@ -91,8 +93,11 @@ def main(overrides: list[str]) -> int:
         batch_size=cfg.batch_size,
         max_steps=cfg.max_steps,
         seed=cfg.seed,
+        mirror=ViewTower.from_checkpoint(cfg.out / "tower").mirror if cfg.mirror else None,
+        reword=swapped,
     )
     texts = [i.text for e in train.episodes for i in e.instructions]
+    texts += [swapped(text) for text in texts] if cfg.mirror else []
     console.print(f"{len(train.houses)} houses, {len(practice.atlas)} viewpoints, {len(texts)} instructions")
     settings = Settings(steps=cfg.steps, lr=cfg.lr, seed=cfg.seed)
     names = list(AGENTS) if cfg.train_baselines else ["full"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -249,6 +250,45 @@ def test_a_batch_sees_what_one_agent_sees() -> None:
                 envs[row] = (env, env.step(action)[0])
         observed = batch.step(expert)
     assert batch.left().max() == 0
+
+
+def test_a_mirrored_episode_happens_in_the_mirrored_building() -> None:
+    flip = np.diag([-1.0, 1, 1, 1])
+    plain, order = cross(), np.arange(Named.width)[::-1]
+    other = replace(plain, poses=flip @ plain.poses @ flip)
+    views = np.arange(36) // 12 * 12 + -np.arange(36) % 12
+
+    class Flipped(Named):
+        def __call__(self, scan: str, viewpoint: str) -> np.ndarray:
+            return super().__call__(scan, viewpoint)[views][:, order]
+
+    told, heard = episode("cross", "dacg", "turn left", 1.0), episode("cross", "dacg", "turn right", -1.0)
+    common = {"batch_size": 4, "numbers": "float32"}
+    batch = GraphBatch(
+        graphs={"cross": plain},
+        episodes=[told],
+        features=Named(),
+        mirror=order,
+        reword=lambda text: text.replace("left", "right"),
+        **common,
+    )
+    apart = [
+        GraphBatch(graphs={"cross": g}, episodes=[e], features=f, **common)
+        for g, e, f in ((plain, told, Named()), (other, heard, Flipped()))
+    ]
+    mixed, each = batch.begin(1), [b.begin(1) for b in apart]
+    flipped = [text == "turn right" for text in mixed["task"]]
+    assert 0 < sum(flipped) < 4
+    for _ in range(4):
+        for path in mixed:
+            for row, which in enumerate(flipped):
+                want, got = each[int(which)][path][row], mixed[path][row]
+                if path == "observation.state":  # headings are the same where they differ by a whole turn
+                    want, got = ([*v[:3], np.sin(v[3]), np.cos(v[3])] for v in (want, got))
+                assert want == got if path == "task" else np.allclose(want, got, atol=1e-5), path
+        expert = batch.expert()
+        assert all((b.expert() == expert).all() for b in apart)
+        mixed, each = batch.step(expert), [b.step(expert) for b in apart]
 
 
 def test_an_epoch_visits_every_instruction_once() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +68,11 @@ class ViewTower(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """Probabilities [B 3·L], the left third's first."""
         return self(images).sigmoid().flatten(1)
+
+    @property
+    def mirror(self) -> np.ndarray:
+        """int [3·L]: which feature of the mirrored picture each feature of a picture is."""
+        return np.arange(self.width).reshape(3, -1)[::-1].ravel()
 
     def loss(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Binary cross-entropy, summed over labels and averaged over views; `images` and `visible` bool [B 3 L]."""
