@@ -25,6 +25,7 @@ from .compose import load
 from .nav_checks import Check, checks, hidden, read_houses, sane
 from .nav_data import shown
 from .nav_plan import SPLITS, UNFINISHED, Plan
+from .nav_probe import Probe, giveaways, probes
 from .nav_registers import REGISTERS
 from .nav_release import build
 
@@ -119,14 +120,16 @@ def main(overrides: list[str]) -> int:
     splits = _release(cfg, console)
     houses = read_houses(cfg.out)
     graphs = connectivity.load(cfg.out / "connectivity")
-    found = [*checks(splits, houses, graphs), hidden(cfg.out, splits["test"])]
-    report: dict[str, Any] = {}
+    told = probes(splits["train"], splits["val_unseen_house"], houses, graphs)
+    found = [*checks(splits, houses, graphs), hidden(cfg.out, splits["test"]), *giveaways(told, splits, graphs)]
+    report: dict[str, Any] = {"words_alone": [vars(p) for p in told]}
     if cfg.baselines:
         scored = sanity(splits, houses, graphs, cfg.seed)
         report["protocol"] = nav_protocol("wayhand-nav-v1").name
         report["scores"] = {s: {agent: _row(score) for agent, score in rows.items()} for s, rows in scored.items()}
         console.print(_scores_table(scored))
         found += sane({s: {a: {"n": len(o.rows), **o.metrics} for a, o in r.items()} for s, r in scored.items()})
+    console.print(_probes_table(told))
     console.print(_checks_table(found))
     report["checks"] = [vars(c) for c in found]
     report["seconds"] = round(time.perf_counter() - began, 1)
@@ -216,6 +219,15 @@ def _plain(title: str, **columns: Literal["left", "right"]) -> Table:
     table = Table(title=f"\n{title}", box=None, title_justify="left", padding=(0, 2, 0, 0), pad_edge=False)
     for name, side in columns.items():
         table.add_column(name.replace("_", " "), justify=side, no_wrap=True)
+    return table
+
+
+def _probes_table(found: Sequence[Probe]) -> Table:
+    table = _plain(
+        "What words alone tell of val_unseen_house [%]", linear_probe_of="left", right="right", commonest="right"
+    )
+    for p in found:
+        table.add_row(p.target, f"{100 * p.right:.1f}", f"{100 * p.prior:.1f}")
     return table
 
 

@@ -19,6 +19,7 @@ from wayhand.datasets.formats import connectivity, r2r, reverie, rxr, vlnce
 from wayhand.scripts import bench_nav, nav_release, score
 from wayhand.scripts.nav_checks import Check, checks, hidden, read_houses, sane
 from wayhand.scripts.nav_plan import SPLITS, UNFINISHED, Made, Plan
+from wayhand.scripts.nav_probe import giveaways, probes, repeated_shapes
 from wayhand.scripts.nav_registers import boxes
 from wayhand.scripts.nav_release import build
 from wayhand.vla.errors import ConfigError, DataError
@@ -221,6 +222,41 @@ def test_headings_and_lengths_that_tell_something_are_found(release: Path, split
     assert "heading at the start, of the first step" in broken(release, splits, train=facing)
     longer = broken(release, splits, train=splits["train"] * 10, val_seen=splits["val_long"] * 20)
     assert "length and turns: val_seen as train" in longer
+
+
+def test_words_that_tell_the_compass_are_found(release: Path, splits: dict[str, list[NavEpisode]]) -> None:
+    houses, graphs = read_houses(release), connectivity.load(release / "connectivity")
+    rng = np.random.default_rng(0)
+
+    def many(episodes: Sequence[NavEpisode], told: bool) -> list[NavEpisode]:
+        out: list[NavEpisode] = []
+        for heading in rng.uniform(0, 2 * np.pi, 300):
+            e = episodes[len(out) % len(episodes)]
+            word = f"sector{int(heading / (np.pi / 4))}" if told else ""
+            spoken = tuple(replace(i, text=f"{i.text} {word}") for i in e.instructions)
+            out.append(replace(e, heading=float(heading), instructions=spoken))
+        return out
+
+    for told in (False, True):
+        train, other = many(splits["train"], told), many(splits["val_unseen_house"], told)
+        found = {p.target: p for p in probes(train, other, houses, graphs)}
+        laws = giveaways(list(found.values()), {"train": train, "val_unseen_house": other}, graphs)
+        assert laws[0].holds is not told
+        assert (found["compass at the start"].right == 1.0) is told
+
+
+def test_route_shapes_do_not_depend_on_where_a_house_stands(release: Path, splits: dict[str, list[NavEpisode]]) -> None:
+    graphs = connectivity.load(release / "connectivity")
+    train = splits["train"]
+    turn = np.eye(4)
+    turn[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    turn[:3, 3] = [5, -2, 0]
+    turned = {name: replace(g, poses=turn @ g.poses) for name, g in graphs.items()}
+    renamed = {f"{name}'": g for name, g in turned.items()}
+    moved = [replace(e, scan=f"{e.scan}'") for e in train]
+    assert repeated_shapes(train, moved, {**graphs, **renamed}) == 1.0
+    backwards = [replace(e, path=e.path[::-1]) for e in train]
+    assert repeated_shapes(train, backwards, graphs) < 1.0
 
 
 def test_success_by_accident_is_found() -> None:
