@@ -1,5 +1,27 @@
-"""Vision towers, text encoders and the compositions of them that policies stand on."""
+"""Vision towers, language models, connectors and the compositions of them that policies stand on."""
 
-from .base import Backbone, PureModule, Tokens
+from .base import (
+    VLM,
+    Backbone,
+    Between,
+    Connector,
+    KeysValues,
+    LanguageModel,
+    PureModule,
+    Sequenced,
+    Tokens,
+    VisionTower,
+)
 
-__all__ = ["Backbone", "PureModule", "Tokens"]
+__all__ = [
+    "VLM",
+    "Backbone",
+    "Between",
+    "Connector",
+    "KeysValues",
+    "LanguageModel",
+    "PureModule",
+    "Sequenced",
+    "Tokens",
+    "VisionTower",
+]

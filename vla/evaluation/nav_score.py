@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -73,17 +74,17 @@ class Score:
         """Identifies what the numbers were measured by and on."""
         return self.protocol.id(self.split_hash, len(self.rows))
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, float]:
         """Means over all instructions."""
         return dict(zip(self.names, self.values.mean(axis=0).tolist(), strict=True))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The metrics that every row has."""
         return tuple(n for n in self.rows[0].metrics if all(n in r.metrics for r in self.rows))
 
-    @property
+    @cached_property
     def values(self) -> np.ndarray:
         """float64 [rows, names]."""
         return np.array([[r.metrics[n] for n in self.names] for r in self.rows], np.float64)
