@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -65,12 +66,27 @@ def pool(workers: int, start: Callable[..., None] | None = None, *given: Any) ->
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("LP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, get_context("spawn"), start, given) as executor:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (start, given)) as executor:
         try:
             yield executor.map
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin(start: Callable[..., None] | None, given: tuple[Any, ...]) -> None:
+    """Prepare a worker, which ends with its parent, however that ends."""
+    Thread(target=_follow, daemon=True).start()
+    if start is not None:
+        start(*given)
+
+
+def _follow() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    # Nothing is left to report to, and an ordinary exit would wait for work in progress.
+    os._exit(1)
 
 
 def shown(items: Iterable[A], total: int, what: str, unit: str) -> Iterator[A]:
