@@ -9,7 +9,7 @@ from ..vla.errors import ConfigError, did_you_mean
 
 BENCHES = {
     "nav": ("bench_nav", "make the navigation benchmark from seeds and score the sanity baselines"),
-    "nav-video": ("nav_video", "what an agent did in episodes of that benchmark, as films"),
+    "nav-video": ("bench_nav_video", "what an agent did in episodes of that benchmark, as films"),
     "agent": ("bench_agent", "train a navigation agent and its blind twin from seeds, and measure both"),
     "habitat-parity": ("bench_habitat", "our houses in our simulator and in habitat-sim: same motion, same pictures"),
 }

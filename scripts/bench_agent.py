@@ -27,9 +27,9 @@ from ..vla.evaluation.nav_score import Score, items, score
 from ..vla.evaluation.nav_score import World as Distances
 from ..vla.learning.loop import Settings
 from .compose import load
-from .nav_agents import AGENTS, MEASURES, chosen, figures, retold, shuffled, swapped, train_agent, trained, walk
-from .nav_data import World, world
-from .nav_features import Lens, features, tower
+from .navigation.agents import AGENTS, MEASURES, chosen, figures, retold, shuffled, swapped, train_agent, trained, walk
+from .navigation.data import World, world
+from .navigation.features import Lens, features, tower
 
 HELP = """\
 Usage: wayhand bench agent data=DIR out=DIR [key=value …]

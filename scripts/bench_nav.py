@@ -22,12 +22,12 @@ from ..vla.evaluation.nav_protocols import nav_protocol
 from ..vla.evaluation.nav_score import Score, World, items, score
 from ..vla.navigation import NavEpisode, NavResult, ViewpointGraph
 from .compose import load
-from .nav_checks import Check, checks, hidden, read_houses, sane
-from .nav_data import shown
-from .nav_plan import SPLITS, UNFINISHED, Plan
-from .nav_probe import Probe, giveaways, probes
-from .nav_registers import REGISTERS
-from .nav_release import build
+from .navigation.checks import Check, checks, hidden, read_houses, sane
+from .navigation.data import shown
+from .navigation.plan import SPLITS, UNFINISHED, Plan
+from .navigation.probe import Probe, giveaways, probes
+from .navigation.registers import REGISTERS
+from .navigation.release import build
 
 HELP = """\
 Usage: wayhand bench nav out=DIR [key=value …]

@@ -15,7 +15,7 @@ from ..vla.evaluation.nav_baselines import run, shortest_path
 from ..vla.evaluation.nav_protocols import PRESETS, NavProtocol, nav_protocol
 from ..vla.evaluation.nav_score import Score, World, compare, items, score, unmoved
 from ..vla.navigation import NavEpisode, NavResult
-from . import navigation_files as files
+from .navigation import score_files as files
 
 HELP = """\
 Usage: wayhand score protocol=NAME annotations=FILE results=FILE [key=value …]

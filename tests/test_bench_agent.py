@@ -12,7 +12,7 @@ from wayhand.envs.house.generate import generate
 from wayhand.envs.house.instructions import make_episodes
 from wayhand.envs.house.viewpoints import viewpoint_graph
 from wayhand.scripts import bench_agent
-from wayhand.scripts.nav_agents import chosen, retold, shuffled, swapped
+from wayhand.scripts.navigation.agents import chosen, retold, shuffled, swapped
 from wayhand.vla.errors import ConfigError
 from wayhand.vla.navigation import Instruction, NavEpisode
 

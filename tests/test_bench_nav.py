@@ -16,12 +16,13 @@ import pytest
 from houses import flat
 
 from wayhand.datasets.formats import connectivity, r2r, reverie, rxr, vlnce
-from wayhand.scripts import bench_nav, nav_release, score
-from wayhand.scripts.nav_checks import Check, checks, hidden, read_houses, sane
-from wayhand.scripts.nav_plan import SPLITS, UNFINISHED, Made, Plan
-from wayhand.scripts.nav_probe import giveaways, probes, repeated_shapes
-from wayhand.scripts.nav_registers import boxes
-from wayhand.scripts.nav_release import build
+from wayhand.scripts import bench_nav, score
+from wayhand.scripts.navigation import release as nav_release
+from wayhand.scripts.navigation.checks import Check, checks, hidden, read_houses, sane
+from wayhand.scripts.navigation.plan import SPLITS, UNFINISHED, Made, Plan
+from wayhand.scripts.navigation.probe import giveaways, probes, repeated_shapes
+from wayhand.scripts.navigation.registers import boxes
+from wayhand.scripts.navigation.release import build
 from wayhand.vla.errors import ConfigError, DataError
 from wayhand.vla.evaluation.nav_baselines import run, shortest_path
 from wayhand.vla.evaluation.nav_score import Score

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wayhand.scripts.nav_data import pool
+from wayhand.scripts.navigation.data import pool
 
 
 def squared(x: int) -> int:
@@ -26,7 +26,7 @@ def test_results_come_in_order(workers: int) -> None:
 
 PROGRAM = """
 import os, time
-from wayhand.scripts.nav_data import pool
+from wayhand.scripts.navigation.data import pool
 
 def work(path):
     with open(path, "w") as file:

@@ -16,9 +16,11 @@ from wayhand.envs.house.generate import generate
 from wayhand.envs.house.house import House
 from wayhand.envs.house.instructions import make_episodes
 from wayhand.envs.house.viewpoints import viewpoint_graph
-from wayhand.scripts import bench, nav_files, nav_film, nav_video
-from wayhand.scripts.nav_film import VIEW, Shot, Take, film, on_floor, on_graph
-from wayhand.scripts.nav_floor import Floor
+from wayhand.scripts import bench, bench_nav_video
+from wayhand.scripts.navigation import files as nav_files
+from wayhand.scripts.navigation import film as nav_film
+from wayhand.scripts.navigation.film import VIEW, Shot, Take, film, on_floor, on_graph
+from wayhand.scripts.navigation.floor import Floor
 from wayhand.vla.errors import ConfigError, DataError
 from wayhand.vla.evaluation.video import BAD, GOOD
 from wayhand.vla.navigation import Instruction, NavResult
@@ -130,15 +132,15 @@ def test_the_command_films_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert frames[0][100:400, : VIEW[0]].std() > 5  # something is to be seen
     assert len(list((tmp_path / "films").iterdir())) == 3
     with pytest.raises(ConfigError, match="no id"):
-        nav_video.main([f"release={release}", f"out={tmp_path}", "ids=[nobody]"])
+        bench_nav_video.main([f"release={release}", f"out={tmp_path}", "ids=[nobody]"])
     with pytest.raises(DataError, match="registers"):
-        nav_video.main([f"release={release}", f"out={tmp_path}", "task=rxr", "split=val_long"])
+        bench_nav_video.main([f"release={release}", f"out={tmp_path}", "task=rxr", "split=val_long"])
 
 
 def test_wrong_arguments_are_explained(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="wayhand bench nav"):
-        nav_video.main([f"release={tmp_path}", f"out={tmp_path}"])
+        bench_nav_video.main([f"release={tmp_path}", f"out={tmp_path}"])
     (tmp_path / "manifest.json").write_text("{}")
     for wrong, words in (("split=val_unsen_house", "val_unseen_house"), ("task=soon", "rxr"), ("episodes=0", "least")):
         with pytest.raises(ConfigError, match=words):
-            nav_video.main([f"release={tmp_path}", f"out={tmp_path}", wrong])
+            bench_nav_video.main([f"release={tmp_path}", f"out={tmp_path}", wrong])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..datasets.formats.vlnce_runs import GroundTruth
-from ..envs.house.house import House
-from ..envs.house.navmesh import NavMesh
-from ..envs.house.simulator import HouseSimulator
-from ..envs.navigation_spec import NavBody
-from ..envs.shortest_follower import Follower, blocked
-from ..vla.navigation import Goal, NavEpisode, ViewpointGraph
+from ...datasets.formats.vlnce_runs import GroundTruth
+from ...envs.house.house import House
+from ...envs.house.navmesh import NavMesh
+from ...envs.house.simulator import HouseSimulator
+from ...envs.navigation_spec import NavBody
+from ...envs.shortest_follower import Follower, blocked
+from ...vla.navigation import Goal, NavEpisode, ViewpointGraph
 
 MOVES = {"stop": 0, "forward": 1, "left": 2, "right": 3}
 MOST_MOVES = 500

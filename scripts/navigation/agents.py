@@ -11,26 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets.features import FeatureCache
-from ..datasets.formats import r2r
-from ..envs.graph import GraphNavigation
-from ..envs.graph_batch import GraphBatch
-from ..policies.viewpoint import PANORAMA
-from ..vla import checkpoint
-from ..vla.backbones.words import vocabulary
-from ..vla.config import Config, instantiate
-from ..vla.contract import EnvSpec, Episode, Policy
-from ..vla.errors import WayhandError
-from ..vla.evaluation.nav_score import Score
-from ..vla.evaluation.records import EpisodeRequest
-from ..vla.evaluation.rollout import rollout
-from ..vla.evaluation.statistics import wilson
-from ..vla.learning import dagger
-from ..vla.learning.loop import Progress, Settings
-from ..vla.learning.policy import TorchPolicy
-from ..vla.navigation import NavEpisode, NavResult, ViewpointGraph
-from ..vla.normalize import NormStats
-from .nav_data import shown
+from ...datasets.features import FeatureCache
+from ...datasets.formats import r2r
+from ...envs.graph import GraphNavigation
+from ...envs.graph_batch import GraphBatch
+from ...policies.viewpoint import PANORAMA
+from ...vla import checkpoint
+from ...vla.backbones.words import vocabulary
+from ...vla.config import Config, instantiate
+from ...vla.contract import EnvSpec, Episode, Policy
+from ...vla.errors import WayhandError
+from ...vla.evaluation.nav_score import Score
+from ...vla.evaluation.records import EpisodeRequest
+from ...vla.evaluation.rollout import rollout
+from ...vla.evaluation.statistics import wilson
+from ...vla.learning import dagger
+from ...vla.learning.loop import Progress, Settings
+from ...vla.learning.policy import TorchPolicy
+from ...vla.navigation import NavEpisode, NavResult, ViewpointGraph
+from ...vla.normalize import NormStats
+from .data import shown
 
 AGENTS: Mapping[str, dict[str, bool]] = {
     "full": {},

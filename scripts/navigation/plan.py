@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..vla.navigation import NavEpisode, ViewpointGraph
-from .nav_floor import Walk
-from .nav_registers import Objects
+from ...vla.navigation import NavEpisode, ViewpointGraph
+from .floor import Walk
+from .registers import Objects
 
 NAME = "wayhand-r2r"
 SPLITS: dict[str, tuple[str, str]] = {

@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..envs.house import map
-from ..envs.house.house import House
-from ..envs.house.renderer import HouseRenderer
-from ..vla.evaluation.video import BAD, DIM, GOOD, GROUND, INK
-from ..vla.navigation import Instruction, NavEpisode, NavResult, ViewpointGraph
+from ...envs.house import map
+from ...envs.house.house import House
+from ...envs.house.renderer import HouseRenderer
+from ...vla.evaluation.video import BAD, DIM, GOOD, GROUND, INK
+from ...vla.navigation import Instruction, NavEpisode, NavResult, ViewpointGraph
 
 VIEW: Final = (640, 480)
 HFOV: Final = 2 * math.degrees(math.atan(math.tan(math.radians(30)) * 4 / 3))

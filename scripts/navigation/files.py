@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..datasets.formats import connectivity, r2r, reverie, rxr, vlnce
-from ..datasets.formats.vocabulary import Vocabulary
-from ..envs.house.generate import VERSION
-from ..vla.errors import DataError
-from ..vla.navigation import NavEpisode
-from .nav_floor import Walk
-from .nav_plan import NAME, SPLITS, SPOKEN, UNFINISHED, Made, Plan
+from ...datasets.formats import connectivity, r2r, reverie, rxr, vlnce
+from ...datasets.formats.vocabulary import Vocabulary
+from ...envs.house.generate import VERSION
+from ...vla.errors import DataError
+from ...vla.navigation import NavEpisode
+from .floor import Walk
+from .plan import NAME, SPLITS, SPOKEN, UNFINISHED, Made, Plan
 
 
 def begin(folder: Path) -> None:

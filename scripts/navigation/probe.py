@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..envs.house.house import House
-from ..vla.backbones.words import tokenize, vocabulary
-from ..vla.navigation import NavEpisode, ViewpointGraph
-from .nav_checks import Check
+from ...envs.house.house import House
+from ...vla.backbones.words import tokenize, vocabulary
+from ...vla.navigation import NavEpisode, ViewpointGraph
+from .checks import Check
 
 WORDS = 600
 TEXTS = 6000

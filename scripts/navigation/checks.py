@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from ..datasets.formats import vlnce
-from ..envs.house.check import layout_hash
-from ..envs.house.house import House
-from ..vla.navigation import NavEpisode, ViewpointGraph
+from ...datasets.formats import vlnce
+from ...envs.house.check import layout_hash
+from ...envs.house.house import House
+from ...vla.navigation import NavEpisode, ViewpointGraph
 
 _PLAIN = ("val_seen", "val_unseen_house", "val_unseen_phrasing", "val_distractor")
 """Splits whose paths are drawn like those of training."""

@@ -21,12 +21,12 @@ from ..vla.evaluation.nav_tracks import measures
 from ..vla.evaluation.video import write_video
 from ..vla.navigation import NavEpisode, NavResult
 from .compose import load
-from .nav_checks import read_houses
-from .nav_data import shown
-from .nav_film import HFOV, VIEW, Take, film, on_floor, on_graph
-from .nav_floor import BODY
-from .nav_plan import SPLITS
-from .navigation_files import along_floors
+from .navigation.checks import read_houses
+from .navigation.data import shown
+from .navigation.film import HFOV, VIEW, Take, film, on_floor, on_graph
+from .navigation.floor import BODY
+from .navigation.plan import SPLITS
+from .navigation.score_files import along_floors
 
 HELP = """\
 Usage: wayhand bench nav-video release=DIR out=FOLDER [split=val_unseen_house results=FILE key=value …]
@@ -79,7 +79,7 @@ class VideoConfig:
 
 
 def main(overrides: list[str]) -> int:
-    cfg, _ = load("nav_video", overrides, VideoConfig)
+    cfg, _ = load("bench_nav_video", overrides, VideoConfig)
     console = Console()
     task = cfg.task
     if cfg.results is not None:

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..datasets.features import FeatureCache, source_of
-from ..envs.atlas import VIEWS, view_angles
-from ..envs.house.house import House
-from ..envs.house.labels import LABELS, ViewLabels
-from ..envs.house.renderer import HouseRenderer
-from ..vla import checkpoint
-from ..vla.backbones.views import ViewTower
-from ..vla.config import Config, instantiate
-from ..vla.learning.loop import Settings, fit
-from .nav_data import World, pool, shown
+from ...datasets.features import FeatureCache, source_of
+from ...envs.atlas import VIEWS, view_angles
+from ...envs.house.house import House
+from ...envs.house.labels import LABELS, ViewLabels
+from ...envs.house.renderer import HouseRenderer
+from ...vla import checkpoint
+from ...vla.backbones.views import ViewTower
+from ...vla.config import Config, instantiate
+from ...vla.learning.loop import Settings, fit
+from .data import World, pool, shown
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..datasets.formats.reverie import SeenObject
-from ..envs.house.house import Item
-from ..envs.house.instructions import Register, make_episodes
-from ..envs.house.scene_graph import SceneGraph
-from ..vla.navigation import Goal, NavEpisode
+from ...datasets.formats.reverie import SeenObject
+from ...envs.house.house import Item
+from ...envs.house.instructions import Register, make_episodes
+from ...envs.house.scene_graph import SceneGraph
+from ...vla.navigation import Goal, NavEpisode
 
 REGISTERS: tuple[Register, ...] = ("rxr", "reverie")
 REACH = 3.0

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.formats import habitat, r2r, reverie, rxr, soon, vlnce
-from ..datasets.formats.detect import detect
-from ..envs.house.house import House
-from ..envs.house.navmesh import NavMesh
-from ..vla.errors import ConfigError, DataError
-from ..vla.evaluation.nav_protocols import Body, NavProtocol
-from ..vla.evaluation.nav_score import Distances
-from ..vla.navigation import Goal, NavEpisode, NavResult
+from ...datasets.formats import habitat, r2r, reverie, rxr, soon, vlnce
+from ...datasets.formats.detect import detect
+from ...envs.house.house import House
+from ...envs.house.navmesh import NavMesh
+from ...vla.errors import ConfigError, DataError
+from ...vla.evaluation.nav_protocols import Body, NavProtocol
+from ...vla.evaluation.nav_score import Distances
+from ...vla.navigation import Goal, NavEpisode, NavResult
 
 ANNOTATIONS: dict[str, Callable[[str], list[NavEpisode]]] = {
     "habitat": habitat.load,

@@ -16,18 +16,18 @@ from functools import partial
 from itertools import count, islice
 from pathlib import Path
 
-from ..envs.house.check import layout_hash
-from ..envs.house.generate import generate
-from ..envs.house.instructions import combinations, make_episodes
-from ..envs.house.program import Op, Step
-from ..envs.house.scene_graph import SceneGraph
-from ..envs.house.viewpoints import viewpoint_graph
-from ..vla.errors import DataError
-from ..vla.navigation import NavEpisode, NavigationError
-from . import nav_files, nav_registers
-from .nav_data import pool, shown
-from .nav_floor import Floor, Walk
-from .nav_plan import NAME, SPLITS, SPOKEN, Made, Plan
+from ...envs.house.check import layout_hash
+from ...envs.house.generate import generate
+from ...envs.house.instructions import combinations, make_episodes
+from ...envs.house.program import Op, Step
+from ...envs.house.scene_graph import SceneGraph
+from ...envs.house.viewpoints import viewpoint_graph
+from ...vla.errors import DataError
+from ...vla.navigation import NavEpisode, NavigationError
+from . import files, registers
+from .data import pool, shown
+from .floor import Floor, Walk
+from .plan import NAME, SPLITS, SPOKEN, Made, Plan
 
 _STRIDE = 1_000_000
 _OTHERS = 4
@@ -49,7 +49,7 @@ def make(seed: int, *, houses: str, plan: Plan) -> Made:
     floor = Floor(house, graph) if plan.continuous else None
     episodes: dict[str, list[NavEpisode]] = {}
     told: dict[tuple[str, str], list[NavEpisode]] = {}
-    objects = nav_registers.objects(scene) if "reverie" in plan.registers else {}
+    objects = registers.objects(scene) if "reverie" in plan.registers else {}
     for name, (standing_in, _) in SPLITS.items():
         if standing_in != houses:
             continue
@@ -57,7 +57,7 @@ def make(seed: int, *, houses: str, plan: Plan) -> Made:
         made = make_episodes(house, graph, seed, most, split=name, scene=scene)
         episodes[name] = [_labelled(e) for e in made]
         for register in plan.registers if name in SPOKEN else ():
-            told[register, name] = nav_registers.told(scene, register, name, seed, most, objects)
+            told[register, name] = registers.told(scene, register, name, seed, most, objects)
     walks = {n: [floor.walk(e) for e in all_made] for n, all_made in episodes.items()} if floor is not None else {}
     return Made(house.to_json(), house.scan, graph, episodes, walks, told, objects)
 
@@ -84,8 +84,8 @@ def build(folder: Path, plan: Plan, *, workers: int) -> dict[str, list[NavEpisod
     Raises:
         DataError: the folder holds something else, or a split stays empty.
     """
-    nav_files.begin(folder)
-    secret = nav_files.secret(folder)
+    files.begin(folder)
+    secret = files.secret(folder)
     sets = list(dict.fromkeys(houses for houses, _ in SPLITS.values()))
     found: dict[str, list[Made]] = {}
     numbers: Counter[str] = Counter()
@@ -98,14 +98,14 @@ def build(folder: Path, plan: Plan, *, workers: int) -> dict[str, list[NavEpisod
             wanted = plan.houses if houses == "train" else plan.unseen
             found[houses] = []
             for made in _enough(mapped, houses, first, wanted, plan, left_out):
-                nav_files.write_house(folder, houses, made)
+                files.write_house(folder, houses, made)
                 found[houses].append(_numbered(replace(made, house=""), numbers))
     splits = {n: [e for m in found[h] for e in m.episodes.get(n, [])] for n, (h, _) in SPLITS.items()}
     for name, episodes in splits.items():
         if not episodes:
             wanted = "more houses or paths" if SPLITS[name][0] == "train" else "more of unseen= or unseen_paths="
             raise DataError(f"No path fits '{name}': the release is too small", expected=wanted)
-    nav_files.write(folder, plan, found, splits, left_out, secret)
+    files.write(folder, plan, found, splits, left_out, secret)
     return splits
 
 
@@ -161,7 +161,7 @@ def _numbered(made: Made, numbers: Counter[str]) -> Made:
             pairs = zip(made.walks[name], episodes[name], strict=True)
             walks[name] = [w and (replace(w[0], id=e.id, instructions=e.instructions), w[1]) for w, e in pairs]
     told = {
-        (register, name): [nav_registers.numbered(register, e, _next(numbers, register, name)) for e in found]
+        (register, name): [registers.numbered(register, e, _next(numbers, register, name)) for e in found]
         for (register, name), found in made.told.items()
     }
     return replace(made, episodes=episodes, walks=walks, told=told)

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..datasets.formats import connectivity, r2r
-from ..envs.house.house import House
-from ..vla.errors import ConfigError
-from ..vla.navigation import NavEpisode, ViewpointGraph
+from ...datasets.formats import connectivity, r2r
+from ...envs.house.house import House
+from ...vla.errors import ConfigError
+from ...vla.navigation import NavEpisode, ViewpointGraph
 
 EVERY = 15.0
 """Seconds between lines where there is no terminal to draw a bar on."""
