@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from rich.console import Console
@@ -59,6 +59,7 @@ class AgentConfig:
     tower_steps: int
     tower_batch: int
     tower_lr: float
+    tower_precision: Literal["fp32", "bf16"]
     steps: int
     batch_size: int
     lr: float
@@ -130,7 +131,7 @@ def seen(cfg: AgentConfig, worlds: list[World], seconds: dict[str, float]) -> Fe
             cfg.tower,
             worlds[0],
             lens,
-            Settings(steps=cfg.tower_steps, lr=cfg.tower_lr, seed=cfg.seed, ema=0.99),
+            Settings(steps=cfg.tower_steps, lr=cfg.tower_lr, seed=cfg.seed, ema=0.99, precision=cfg.tower_precision),
             views=cfg.tower_views,
             batch_size=cfg.tower_batch,
             workers=cfg.workers,

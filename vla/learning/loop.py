@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Settings:
         steps: optimiser steps of the whole run.
         max_minutes: stop (and anneal) by this much training time where it comes first; not reproducible, so off.
         ema: limit of the weight average's decay.
+        precision: "bf16" computes losses under autocast; weights and averages stay fp32.
         save_every: steps between checkpoints; keep: how many stay.
     """
 
@@ -47,6 +48,7 @@ class Settings:
     clip: float = 1.0
     ema: float = 0.998
     seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
     log_every: int = 20
     save_every: int = 500
     keep: int = 1
@@ -144,7 +146,8 @@ class _Run:
         lr = settings.lr * cosine(share, k, warmup=settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss, terms = self.module.loss(batch)
+        with torch.autocast(self.parameters[0].device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss, terms = self.module.loss(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"The loss of step {k + 1} is not finite; nothing of it was kept",
