@@ -8,25 +8,44 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 
 class Attention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017) from queries to a context; a row without context gives the bias."""
+    """Multi-head attention (Vaswani et al. 2017) from queries to a context; a row without context gives the bias.
 
-    def __init__(self, width: int, heads: int, context: int | None = None) -> None:
+    Args:
+        width: W of the queries and of what comes out.
+        heads: how many; they share `inner`, which is W unless given.
+        context: width of the context's tokens, W unless given.
+        bias: of all projections.
+    """
+
+    def __init__(
+        self, width: int, heads: int, context: int | None = None, *, inner: int | None = None, bias: bool = True
+    ) -> None:
         super().__init__()
+        inner = inner or width
+        if inner % heads:
+            raise ConfigError(
+                "Attention cannot be shared among its heads", expected=f"a multiple of {heads}", got=str(inner)
+            )
         self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.keys_values = nn.Linear(context or width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = nn.Linear(width, inner, bias=bias)
+        self.keys_values = nn.Linear(context or width, 2 * inner, bias=bias)
+        self.out = nn.Linear(inner, width, bias=bias)
 
     def project(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [B heads N W/heads] of a context [B N ·], which many queries may share."""
+        """Keys and values [B heads N ·] of a context [B N ·], which many queries may share."""
         keys, values = self.keys_values(context).chunk(2, -1)
         return self._split(keys), self._split(values)
 
-    def forward(self, x: Tensor, context: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
         """x: [B Q W]; context: as `project` gives it; mask: bool [B N], True where a token may be attended to."""
         keys, values = context
+        if mask is None:
+            found = nn.functional.scaled_dot_product_attention(self._split(self.query(x)), keys, values)
+            return self.out(found.transpose(1, 2).flatten(2))
         allowed = mask[:, None, None, :]
         # A row that may attend to nothing attends to all and is silenced: a softmax over nothing is not a number.
         some = allowed.any(-1, keepdim=True)
@@ -66,7 +85,7 @@ class EncoderLayer(nn.Module):
         self.feed = FeedForward(width, dropout)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """x: [B N W]; mask: bool [B N]."""
         normed = self.norm(x)
         x = x + self.drop(self.attention(normed, self.attention.project(normed), mask))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -194,7 +194,8 @@ class VLM(nn.Module, ABC):
         attend = torch.cat([prefix.mask[:, None].expand(-1, count, -1), own], -1)
         positions = self.next_position(prefix)[:, None] + real.long().cumsum(1) - 1
         past, between = prefix.keys_values, self.between(prefix)
-        return self.language(x, attend, positions.clamp(min=0), past, layers=layers, between=between)
+        found = self.language(x, attend, positions.clamp(min=0), past, layers=layers, between=between)
+        return replace(found, mask=real)
 
     def between(self, prefix: Sequenced) -> Between | None:
         """What changes hidden states between layers behind this prefix; None where nothing does."""

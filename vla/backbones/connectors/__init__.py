@@ -1,0 +1,1 @@
+"""Connectors: what a tower saw, as tokens of a language model."""
