@@ -20,13 +20,15 @@ COMMANDS = {
     "collect": "record demonstrations of a scripted expert",
     "train": "learn a policy from a dataset",
     "eval": "measure a checkpoint, with intervals and videos",
+    "pretrain": "teach a vision-language backbone on rendered scenes with exact captions, or on pairs of your own",
+    "serve": "answer robots and simulators with a policy, over websockets and shared memory",
     "deploy": "drive a robot, real or simulated, through the safe loop",
     "data": "look at, check, repair, merge and split datasets",
     "report": "make one page of what an output folder holds",
     "house": "make, show, check and export procedural houses",
     "score": "score a navigation submission with the original evaluators' numbers",
     "bench": "generate and run the benchmarks",
-    "list": "show the environments, policies, robots and commands there are",
+    "list": "show the environments, policies, robots, parts of backbones and commands there are",
     "doctor": "check this machine and say how to mend it",
 }
 

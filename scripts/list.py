@@ -1,4 +1,4 @@
-"""`wayhand list`: the environments, policies, robots and commands there are."""
+"""`wayhand list`: the environments, policies, robots, parts of backbones and commands there are."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from .cli import COMMANDS
 from .compose import CONF
 
 HELP = """\
-Usage: wayhand list [envs | policies | robots | commands]
+Usage: wayhand list [envs | policies | robots | vlms | towers | connectors | languages | commands]
 
 Examples:
   wayhand list            # everything
   wayhand list envs       # what may follow env=
 """
-GROUPS = {"envs": "env", "policies": "policy", "robots": "robot"}
+GROUPS = {
+    "envs": "env",
+    "policies": "policy",
+    "robots": "robot",
+    "vlms": "vlm",
+    "towers": "vision",
+    "connectors": "connector",
+    "languages": "language",
+}
 
 
 def main(overrides: list[str]) -> int:

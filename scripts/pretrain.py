@@ -1,0 +1,281 @@
+"""`wayhand pretrain`: a vision-language model from pictures with words, rendered or of any folder."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from ..datasets.pairs import by_count, open_pairs
+from ..vla import checkpoint
+from ..vla.backbones.language.tokenizers import WordTokenizer
+from ..vla.config import Config, instantiate
+from ..vla.errors import CheckpointError, ConfigError
+from ..vla.learning import loop
+from ..vla.learning.pretraining import PairBatches, Pretrainer
+from ..vla.pairs import Pairs
+from .compose import load
+from .parts import swapped
+from .pretrain_measure import compare, measure, show
+from .pretrain_render import DESCRIPTION, SPLITS, counts_from, render
+from .train import cores, discard, flat
+
+HELP = """\
+Usage: wayhand pretrain data=PATH out=RUN [vlm=VLM] [objectives=OBJECTIVES] [key=value …]
+
+Teaches a vision-language model from pictures with words. Where `data` is a folder that does not exist, tables with
+things are rendered into it, with captions, questions and answers that are true of them; else it is a folder of
+pictures with pairs.jsonl, or a zarr group. Ctrl-C saves; the same command continues. A finished run is measured on
+pictures it has not seen: retrieval, answers, captions.
+
+Examples:
+  wayhand pretrain data=runs/pairs out=runs/vlm curriculum=few_first balance=generative max_minutes=50
+  wayhand pretrain data=runs/pairs out=runs/all objectives=all steps=400
+  wayhand pretrain data=my-pictures out=runs/mine init_from=runs/vlm stage=connector
+  wayhand pretrain data=runs/pairs out=runs/other vision=vit connector=qformer
+"""
+FREE_TO_CHANGE = (
+    *("steps", "log_every", "save_every", "keep", "threads", "overwrite", "out", "max_minutes", "workers"),
+    *("compile", "gallery", "rerank"),
+)
+"""What a run that is continued may change without becoming another run."""
+SAMPLED = 4000
+"""Pictures whose texts give the vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    vlm: Config
+    vision: Config | None = None
+    connector: Config | None = None
+    language: Config | None = None
+    tokenizer: Config | None = None
+    objectives: Config
+    data: str | list[str]
+    out: Path
+    pairs: int
+    held_out: int
+    size: int
+    part: int
+    workers: int
+    init_from: Path | None
+    stage: Literal["all", "connector"]
+    lora: Config | None
+    without: list[str]
+    balance: Config | None
+    curriculum: Config | None
+    ablation: bool
+    blind: bool
+    overwrite: bool
+    steps: int
+    max_minutes: float | None
+    batch_size: int
+    questions: int
+    lr: float
+    weight_decay: float
+    warmup: int
+    clip: float
+    ema: float
+    precision: Literal["fp32", "bf16"]
+    compile: bool
+    shift: int
+    jitter: float
+    gallery: int
+    rerank: int
+    seed: int
+    log_every: int
+    save_every: int
+    keep: int
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "pairs",
+            "held_out",
+            "size",
+            "part",
+            "workers",
+            "steps",
+            "batch_size",
+            "log_every",
+            "save_every",
+            "keep",
+        ):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' is too small", expected="at least 1", got=str(getattr(self, name)))
+        if not self.lr > 0:
+            raise ConfigError("'lr' must be positive", got=str(self.lr))
+
+    @property
+    def settings(self) -> loop.Settings:
+        names = {f.name for f in fields(loop.Settings)}
+        return loop.Settings(**{k: v for k, v in asdict(self).items() if k in names})
+
+
+def main(overrides: list[str]) -> int:
+    cfg, whole = load("pretrain", overrides, PretrainConfig)
+    return ablate(cfg, overrides) if cfg.ablation else pretrain(cfg, whole, overrides)
+
+
+def ablate(cfg: PretrainConfig, overrides: list[str]) -> int:
+    """One run with all objectives and one without each, in folders of `out`; then their table."""
+    kept = [o for o in overrides if o.partition("=")[0] not in ("out", "ablation", "without")]
+    whole = tuple(name for name in cfg.objectives if name not in cfg.without)
+    for name, change in {"whole": [], **{f"without {n}": [n] for n in whole}}.items():
+        out = cfg.out / name.replace(" ", "_")
+        code = main([*kept, f"out={out}", f"without=[{','.join([*cfg.without, *change])}]"])
+        if code:
+            return code
+    compare(cfg.out, Console())
+    return 0
+
+
+def pretrain(cfg: PretrainConfig, whole: Config, overrides: list[str]) -> int:
+    """One run: its pairs, its training, its figures."""
+    console = Console()
+    torch.set_num_threads(cfg.threads or cores())
+    sources, tests = sources_of(cfg, console)
+    if cfg.overwrite:
+        discard(cfg.out)
+    resume = resume_point(cfg, whole)
+    node = resume.policy if resume else recipe(cfg, sources)
+    torch.manual_seed(cfg.seed)
+    model: Pretrainer = instantiate(node)
+    if resume is None and cfg.init_from is not None:
+        start_from(model, cfg.init_from)
+    if cfg.compile:
+        model.vlm.vision.compile()
+        model.vlm.language.compile(dynamic=True)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    pictures = sum(len(s) for s in sources.values())
+    console.print(
+        f"{pictures} pictures; {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, "
+        f"{trained / 1e6:.2f} M trained; {cfg.steps * cfg.batch_size / pictures:.1f} epochs"
+    )
+    batches = PairBatches(
+        sources,
+        batch_size=cfg.batch_size,
+        questions=cfg.questions,
+        seed=cfg.seed,
+        curriculum=None if cfg.curriculum is None else instantiate(cfg.curriculum),
+        shift=cfg.shift,
+        jitter=cfg.jitter,
+    )
+    with warnings.catch_warnings():
+        # Under autocast the norms' weights stay fp32; PyTorch says so once a call site.
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
+        done = loop.fit(model, batches, cfg.settings, cfg.out, recipe=node, config=whole.to_dict(), resume=resume)
+        if done.stopped:
+            again = shlex.join(["wayhand", "pretrain", *(o for o in overrides if not o.startswith("overwrite="))])
+            console.print(f"Stopped and saved at step {done.step}. Continue with:\n  {again}", soft_wrap=True)
+            return 130
+        console.print(f"Trained {done.step} steps in {done.seconds / 60:.1f} min.")
+        if tests:
+            model.load_state_dict(checkpoint.load(cfg.out).weights("ema"))
+            figures = measure(model.eval(), tests, gallery=cfg.gallery, k=cfg.rerank, out=cfg.out, seed=cfg.seed)
+            show(figures, console)
+    console.print(f"checkpoint  {checkpoint.steps(cfg.out)[-1]}", soft_wrap=True)
+    return 0
+
+
+def sources_of(cfg: PretrainConfig, console: Console) -> tuple[dict[str, Pairs], dict[str, Pairs]]:
+    """What is trained on, and the test splits of rendered pairs; renders what is missing."""
+    paths = [Path(p) for p in ([cfg.data] if isinstance(cfg.data, str) else cfg.data)]
+    sources: dict[str, Pairs] = {}
+    tests: dict[str, Pairs] = {}
+    for path in paths:
+        if path.exists() and not (path / DESCRIPTION).exists():
+            sources[path.name] = open_pairs(path, size=cfg.size)
+            continue
+        counts, made = counts_from(cfg.pairs, cfg.held_out), 0
+        for new in render(path, counts, size=cfg.size, part=cfg.part, workers=cfg.workers):
+            made += new
+            console.print(f"{made} of {sum(counts.values())} pictures are rendered", highlight=False)
+        found = open_pairs(path / "train")
+        # A curriculum may begin with the pictures that show few things.
+        parts = {path.name: found} if cfg.curriculum is None else by_count(found)
+        sources |= parts if len(paths) == 1 else {f"{path.name}/{name}": part for name, part in parts.items()}
+        tests |= {name: open_pairs(path / name) for name in SPLITS if name != "train"}
+    return sources, tests
+
+
+def recipe(cfg: PretrainConfig, sources: Mapping[str, Pairs]) -> dict[str, Any]:
+    """The node of what is trained, its vocabulary fitted to the texts where it is one of words."""
+    vlm = swapped(cfg.vlm, vision=cfg.vision, connector=cfg.connector, language=cfg.language, tokenizer=cfg.tokenizer)
+    if "words" in vlm["tokenizer"] and not vlm["tokenizer"]["words"]:
+        words = WordTokenizer.fitted(spoken(sources))
+        vlm["tokenizer"] = {**vlm["tokenizer"], "words": list(words.words)}
+        if "vocabulary" in vlm["language"]:
+            vlm["language"] = {**vlm["language"], "vocabulary": words.vocabulary}
+    objectives = cfg.objectives.to_dict()
+    for name in cfg.without:
+        if name not in objectives:
+            raise ConfigError(f"There is no objective '{name}' to leave out", exists=objectives)
+        del objectives[name]
+    return {
+        "_target_": f"{Pretrainer.__module__}.{Pretrainer.__name__}",
+        "vlm": vlm,
+        "objectives": objectives,
+        "balance": None if cfg.balance is None else weighing(cfg.balance.to_dict(), objectives),
+        "stage": cfg.stage,
+        "lora": None if cfg.lora is None else cfg.lora.to_dict(),
+        "precision": cfg.precision,
+        "blind": cfg.blind,
+    }
+
+
+def weighing(node: dict[str, Any], objectives: Mapping[str, Any]) -> dict[str, Any]:
+    """The node of a balance without weights for objectives that are left out."""
+    weights = node.get("weights")
+    if not isinstance(weights, Mapping):
+        return node
+    return {**node, "weights": {name: weight for name, weight in weights.items() if name in objectives}}
+
+
+def spoken(sources: Mapping[str, Pairs]) -> list[str]:
+    """All sentences of the first pictures of each source."""
+    found: list[str] = []
+    for pairs in sources.values():
+        for i in range(min(len(pairs), SAMPLED)):
+            texts = pairs.texts(i)
+            found += [*texts.captions, *(q.question for q in texts.questions), *(q.answer for q in texts.questions)]
+    return found
+
+
+def resume_point(cfg: PretrainConfig, whole: Config) -> checkpoint.Checkpoint | None:
+    """The newest checkpoint in `out`, if it is of this run; raises `ConfigError` listing what differs."""
+    if not checkpoint.steps(cfg.out):
+        return None
+    found = checkpoint.load(cfg.out)
+    ours, theirs = flat(whole.to_dict()), flat(found.config)
+    changed = [
+        f"{key}: {theirs.get(key)} → {ours.get(key)}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and key not in FREE_TO_CHANGE
+    ]
+    if changed:
+        raise ConfigError(
+            f"{cfg.out} holds a run with other settings: " + "; ".join(changed),
+            expected="the same settings to continue, another `out`, or overwrite=true to start again",
+        )
+    return found
+
+
+def start_from(model: Pretrainer, path: Path) -> None:
+    """Copy the averaged weights of the model of another run; objectives that it lacks start fresh."""
+    plain = checkpoint.load(path).weights("ema")
+    # An adapted linear map keeps its own weight as its `base_layer`.
+    weights = {name: plain[own] for name in model.state_dict() if (own := name.replace(".base_layer", "")) in plain}
+    try:
+        missing = model.load_state_dict(weights, strict=False).missing_keys
+    except RuntimeError as error:
+        raise CheckpointError(f"The weights of {path} do not fit this model", got=str(error)) from error
+    lacking = [key for key in missing if key.startswith("vlm.") and "lora_" not in key]
+    if lacking:
+        raise CheckpointError(f"{path} lacks weights of this model", got=", ".join(lacking[:5]))

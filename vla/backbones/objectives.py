@@ -1,0 +1,325 @@
+"""Objectives that teach a vision-language model from pictures with words; each a small module over one shared pass.
+
+Shape legend: B pictures, L words, D width of the language model, M tokens of a picture, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
+
+from .base import Sequenced, Tokens
+from .vlm import ComposedVLM, among, places
+
+
+class Seen:
+    """Pictures and what is said about them, with everything that objectives share computed once, when it is asked for.
+
+    Args:
+        images: uint8 [B h w 3].
+        captions: one a picture.
+        questions, answers: n of each; about: int [n], the picture each is asked about.
+
+    Attributes:
+        similarity: float [B B] of pictures (rows) and captions, where a contrastive objective ran before.
+    """
+
+    def __init__(
+        self,
+        vlm: ComposedVLM,
+        images: Tensor,
+        captions: Sequence[str],
+        questions: Sequence[str] = (),
+        answers: Sequence[str] = (),
+        about: Tensor | None = None,
+    ) -> None:
+        self.vlm, self.images, self.captions = vlm, images, captions
+        self.questions, self.answers = questions, answers
+        self.about = torch.zeros(0, dtype=torch.long) if about is None else about
+        self.similarity: Tensor | None = None
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """[B M D]: what the connector gives the language model."""
+        (seen,) = self.vlm.see({CAMERA: self.images}).values()
+        return seen
+
+    @cached_property
+    def prefix(self) -> Sequenced:
+        """The pictures, read by the language model."""
+        return self.vlm.read(self.tokens)
+
+    @cached_property
+    def told(self) -> tuple[Tensor, Tensor]:
+        """Captions between their begin and end as ids [B L], and their mask."""
+        return encoded(self.vlm, self.captions)
+
+    @cached_property
+    def text(self) -> Tensor:
+        """[B D]: the last word's hidden state of each caption, read without its picture."""
+        return read_text(self.vlm, *self.told)
+
+
+CAMERA = "image"
+"""The name of the one camera of a picture."""
+
+
+class Objective(nn.Module, ABC):
+    """One loss over pictures with words.
+
+    Constructors take `vlm` as a keyword, for widths; the model itself comes with what is seen.
+    """
+
+    @abstractmethod
+    def forward(self, seen: Seen) -> Tensor:
+        """The loss, a mean over samples."""
+
+
+class ContrastiveObjective(Objective):
+    """Image–text contrast: a picture is nearer to its own caption than to the others of the batch.
+
+    Args:
+        vlm: gives the widths.
+        width: of the space both are compared in.
+        form: "softmax" over the batch in both directions (CLIP, Radford et al. 2021) or "sigmoid" of each pair
+            (SigLIP, Zhai et al. 2023).
+    """
+
+    def __init__(self, *, vlm: ComposedVLM, width: int = 128, form: Literal["softmax", "sigmoid"] = "softmax") -> None:
+        super().__init__()
+        self.form = form
+        self.picture = nn.Linear(vlm.language.width, width)
+        self.words = nn.Linear(vlm.language.width, width)
+        self.pool = AttentionPool(vlm.language.width)
+        # SigLIP starts at scale 10 and bias −10: nearly all pairs do not belong together.
+        self.scale = nn.Parameter(torch.tensor(10.0 if form == "sigmoid" else 1 / 0.07).log())
+        self.bias = nn.Parameter(torch.tensor(-10.0 if form == "sigmoid" else 0.0))
+
+    def embed_prefix(self, prefix: Sequenced) -> Tensor:
+        """Pictures that the language model has read → [B width], of length one."""
+        return normalize(self.picture(self.pool(prefix.hidden)).float(), dim=-1)
+
+    def embed_texts(self, text: Tensor) -> Tensor:
+        """[n D] of `read_text` → [n width], of length one."""
+        return normalize(self.words(text).float(), dim=-1)
+
+    def forward(self, seen: Seen) -> Tensor:
+        similarity = self.embed_prefix(seen.prefix) @ self.embed_texts(seen.text).T
+        logits = similarity * self.scale.exp().clamp(max=100.0)
+        seen.similarity = logits.detach()
+        return softmax_contrast(logits) if self.form == "softmax" else sigmoid_contrast(logits + self.bias)
+
+
+class MatchingObjective(Objective):
+    """Image–text matching with hard negatives (ALBEF, Li et al. 2021): does this caption belong to this picture?
+
+    The wrong partner is drawn by contrastive similarity where there is one, else by chance.
+    """
+
+    def __init__(self, *, vlm: ComposedVLM) -> None:
+        super().__init__()
+        self.judge = nn.Linear(vlm.language.width, 1)
+
+    def score(self, vlm: ComposedVLM, prefix: Sequenced, ids: Tensor, mask: Tensor) -> Tensor:
+        """float [n]: logits that caption i belongs to the picture that prefix i has read."""
+        found = vlm.extend(prefix, vlm.language.embed(ids), mask=mask, causal=False)
+        return self.judge(last(found.hidden, mask))[:, 0].float()
+
+    def forward(self, seen: Seen) -> Tensor:
+        ids, mask = seen.told
+        count = len(ids)
+        own = torch.arange(count, device=ids.device)
+        similarity = torch.zeros(count, count, device=ids.device) if seen.similarity is None else seen.similarity
+        # Every pair once as it is and once with a wrong half: the caption of even ones, the picture of odd ones.
+        even = own % 2 == 0
+        picture = torch.cat([own, torch.where(even, own, hard_negatives(similarity.T))])
+        words = torch.cat([own, torch.where(even, hard_negatives(similarity), own)])
+        logits = self.score(seen.vlm, select(seen.prefix, picture), ids[words], mask[words])
+        labels = (picture == words).to(logits.dtype)
+        return -(labels * logsigmoid(logits) + (1 - labels) * logsigmoid(-logits)).mean()
+
+
+class CaptioningObjective(Objective):
+    """The caption, word after word, from the picture (Show and Tell, Vinyals et al. 2015; CoCa, Yu et al. 2022)."""
+
+    def __init__(self, *, vlm: ComposedVLM) -> None:
+        super().__init__()
+
+    def forward(self, seen: Seen) -> Tensor:
+        ids, mask = seen.told
+        return (next_word_loss(seen.vlm, seen.prefix, ids, mask, mask[:, 1:])).mean()
+
+
+class AnsweringObjective(Objective):
+    """Questions about the picture, answered in words (visual instruction tuning, Liu et al. 2023).
+
+    The loss is of the answer alone.
+    """
+
+    def __init__(self, *, vlm: ComposedVLM) -> None:
+        super().__init__()
+
+    def forward(self, seen: Seen) -> Tensor:
+        if not seen.questions:
+            return seen.tokens.values.sum() * 0.0
+        ids, mask, answer = dialogue(seen.vlm, seen.questions, seen.answers)
+        return next_word_loss(seen.vlm, select(seen.prefix, seen.about), ids, mask, answer[:, 1:]).mean()
+
+
+class MaskedWordsObjective(Objective):
+    """Hidden words of the caption from the others and the picture (BERT, Devlin et al. 2019; ALBEF).
+
+    Args:
+        share: of the words that are hidden.
+    """
+
+    def __init__(self, *, vlm: ComposedVLM, share: float = 0.4) -> None:
+        super().__init__()
+        self.share = share
+        self.hidden = nn.Parameter(torch.randn(vlm.language.width) * vlm.language.width**-0.5)
+
+    def forward(self, seen: Seen) -> Tensor:
+        ids, mask = seen.told
+        inner = mask.clone()
+        inner[:, 0] = False
+        hide = (torch.rand(ids.shape, device=ids.device) < self.share) & inner
+        embedded = seen.vlm.language.embed(ids)
+        embedded = torch.where(hide[..., None], self.hidden.to(embedded.dtype), embedded)
+        found = seen.vlm.extend(seen.prefix, embedded, mask=mask, causal=False)
+        logits = seen.vlm.language.logits(found.hidden[hide])
+        return cross_entropy(logits.float(), ids[hide], reduction="sum") / hide.sum().clamp(min=1)
+
+
+class MaskedPatchesObjective(Objective):
+    """Pixels of hidden patches from the rest of the picture, L1 (SimMIM, Xie et al. 2022).
+
+    Args:
+        share: of the tower's cells that are hidden.
+        side: of the square of pixels behind a cell.
+    """
+
+    def __init__(self, *, vlm: ComposedVLM, share: float = 0.5, side: int = 8) -> None:
+        super().__init__()
+        self.share, self.side = share, side
+        self.paint = nn.Linear(vlm.vision.width, 3 * side**2)
+
+    def forward(self, seen: Seen) -> Tensor:
+        images = seen.images
+        rows, columns = seen.vlm.vision.grid(images.shape[1], images.shape[2])
+        hide = torch.rand(len(images), rows, columns, device=images.device) < self.share
+        covered = torch.where(stretched(hide, images.shape[1], images.shape[2])[..., None], MIDDLE_GREY, images)
+        painted = self.paint(seen.vlm.vision(covered))
+        wanted = patches(images, rows, columns, self.side).to(painted.dtype) / 127.5 - 1
+        apart = (painted - wanted).abs().mean(-1).float() * hide.flatten(1)
+        return apart.sum() / hide.sum().clamp(min=1)
+
+
+MIDDLE_GREY = 127
+
+
+class AttentionPool(nn.Module):
+    """Tokens [B N D] → [B D]: their mean, weighted by a softmax over learned scores."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+        nn.init.zeros_(self.score.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return (self.score(tokens).softmax(1) * tokens).sum(1)
+
+
+def softmax_contrast(logits: Tensor) -> Tensor:
+    """InfoNCE in both directions (van den Oord et al. 2018); logits [B B], partners on the diagonal."""
+    own = torch.arange(len(logits), device=logits.device)
+    return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+
+
+def sigmoid_contrast(logits: Tensor) -> Tensor:
+    """−Σ log σ(±logit) / B, plus for partners on the diagonal and minus elsewhere (Zhai et al. 2023)."""
+    sign = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
+    return -logsigmoid(sign * logits).sum() / len(logits)
+
+
+def hard_negatives(similarity: Tensor) -> Tensor:
+    """int [B]: for each row of [B B] a column not its own, drawn by the softmax of the row (a lone row: itself)."""
+    if len(similarity) == 1:
+        return torch.zeros(1, dtype=torch.long, device=similarity.device)
+    own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    return torch.multinomial(similarity.float().masked_fill(own, -torch.inf).softmax(-1), 1)[:, 0]
+
+
+def next_word_loss(vlm: ComposedVLM, prefix: Sequenced, ids: Tensor, mask: Tensor, learned: Tensor) -> Tensor:
+    """float [n]: mean negative log-likelihood of the words ids[:, 1:] where `learned` [n L−1], behind each prefix."""
+    found = vlm.extend(prefix, vlm.language.embed(ids[:, :-1]), mask=mask[:, :-1])
+    logits = vlm.language.logits(found.hidden).float()
+    losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none") * learned
+    return losses.sum(1) / learned.sum(1).clamp(min=1)
+
+
+def encoded(vlm: ComposedVLM, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Ids [n L] and mask, each text between its begin and its end."""
+    ids, mask = vlm.tokenizer.encode(texts, bos=True, eos=True)
+    device = next(vlm.parameters()).device
+    return ids.to(device), mask.to(device)
+
+
+def dialogue(vlm: ComposedVLM, questions: Sequence[str], answers: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Each question and its answer as ids [n L], their mask, and where the answer and its end are."""
+    tokenizer = vlm.tokenizer
+    start = [] if tokenizer.bos is None else [tokenizer.bos]
+    end = [] if tokenizer.eos is None else [tokenizer.eos]
+    asked = [start + tokenizer.ids(q) for q in questions]
+    said = [tokenizer.ids(a) + end for a in answers]
+    size = max(len(a) + len(b) for a, b in zip(asked, said, strict=True))
+    ids = torch.full((len(asked), size), tokenizer.pad, dtype=torch.long)
+    mask, answer = torch.zeros(ids.shape, dtype=torch.bool), torch.zeros(ids.shape, dtype=torch.bool)
+    for i, (a, b) in enumerate(zip(asked, said, strict=True)):
+        ids[i, : len(a) + len(b)] = torch.tensor(a + b)
+        mask[i, : len(a) + len(b)] = True
+        answer[i, len(a) : len(a) + len(b)] = True
+    device = next(vlm.parameters()).device
+    return ids.to(device), mask.to(device), answer.to(device)
+
+
+def read_text(vlm: ComposedVLM, ids: Tensor, mask: Tensor) -> Tensor:
+    """[n D]: hidden state of the last word, read causally and without a picture."""
+    found = vlm.language(vlm.language.embed(ids), among(mask, causal=True), places(mask))
+    return last(found.hidden, mask)
+
+
+def last(hidden: Tensor, mask: Tensor) -> Tensor:
+    """[n L D] → [n D] at each row's last real word; padding is at the end."""
+    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+
+
+def select(prefix: Sequenced, rows: Tensor) -> Sequenced:
+    """The prefixes of some rows, repeated or left out."""
+    # `index_select`, because the gradient of plain indexing is several times slower.
+    return Sequenced(
+        prefix.hidden.index_select(0, rows),
+        prefix.mask.index_select(0, rows),
+        prefix.positions.index_select(0, rows),
+        tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in prefix.keys_values),
+    )
+
+
+def stretched(cells: Tensor, height: int, width: int) -> Tensor:
+    """[B rows columns] → [B height width], each cell over its share of the picture."""
+    rows = torch.arange(height, device=cells.device) * cells.shape[1] // height
+    columns = torch.arange(width, device=cells.device) * cells.shape[2] // width
+    return cells[:, rows][:, :, columns]
+
+
+def patches(images: Tensor, rows: int, columns: int, side: int) -> Tensor:
+    """uint8 [B h w 3] → float [B rows·columns 3·side²], the picture scaled to side × side pixels a cell."""
+    x = images.permute(0, 3, 1, 2).float()
+    if x.shape[-2:] != (rows * side, columns * side):
+        x = nn.functional.interpolate(x, (rows * side, columns * side), mode="area")
+    return nn.functional.unfold(x, side, stride=side).transpose(1, 2)
