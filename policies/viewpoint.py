@@ -85,7 +85,7 @@ class ViewpointPolicy(nn.Module):
         depth: int = 2,
         dropout: float = 0.1,
         see: int = 64,
-        names: Sequence[str] = (),
+        names: Sequence[str] | None = None,
         buckets: int = 4,
         max_hops: int = 20,
         vision: bool = True,
@@ -106,7 +106,7 @@ class ViewpointPolicy(nn.Module):
         self.readers = nn.ModuleList([EncoderLayer(width, heads, dropout) for _ in range(text_depth)])
         self.read_out = nn.LayerNorm(width)
         self.see = nn.Linear(features, see)
-        self.names = tuple(names)
+        self.names = tuple(names or ())
         if self.names and features % len(self.names):
             raise SpecError(
                 "The names do not fit the features", expected=f"a divisor of {features}", got=f"{len(self.names)} names"
