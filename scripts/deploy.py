@@ -18,10 +18,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ..vla.bridge.client import RemotePolicy
+from ..vla.bridge.keyboard import KeyboardStop
+from ..vla.bridge.memory import keep_freed_memory
 from ..vla.bridge.planner import HoldStill, Planner
 from ..vla.bridge.process import LoopSettings, Status
 from ..vla.bridge.realtime import stolen_seconds
+from ..vla.bridge.robots.simulated import SimulatedBody
 from ..vla.bridge.session import Episode, Outcome, Session
+from ..vla.bridge.tokens import read_token
 from ..vla.bridge.virtual import run_virtual
 from ..vla.config import Config, instantiate
 from ..vla.contract import EnvSpec
@@ -30,18 +35,19 @@ from ..vla.evaluation.protocols import TABLETOP_V1 as PROTOCOL
 from ..vla.evaluation.records import RESULTS, read_results
 from ..vla.evaluation.statistics import paired_difference, wilson
 from .compose import load
-from .simulated import SimulatedBodyFactory, TabletopBody, joint_targets
+from .simulated import SimulatedBodyFactory, joint_targets
 
 HELP = """\
 Usage: wayhand deploy checkpoint=RUN [robot=ROBOT] [env=ENV] [key=value …]
 
 Drives the robot with a policy: chunks are timestamped, interpolated on absolute deadlines in a process of their own,
-and pass a safety gate that stops and holds with a reason. Ends with a table and deploy.json. Ctrl-C stops the robot
-before it leaves.
+and pass a safety gate that stops and holds with a reason. Ends with a table and deploy.json. Space, Escape or q is the
+emergency stop; Ctrl-C stops the robot before it leaves.
 
 Examples:
   wayhand deploy robot=simulated checkpoint=runs/pick-policy env=tabletop/pick seconds=60
   wayhand deploy checkpoint=none env=tabletop/pick seconds=10 rate_hz=500   # the loop alone, standing still
+  wayhand deploy checkpoint=ws://127.0.0.1:8000 env=tabletop/pick           # the policy of `wayhand serve`
   wayhand deploy checkpoint=runs/pick-policy env=tabletop/pick virtual=true episodes=200 baseline=runs/pick-eval
   wayhand deploy checkpoint=runs/pick-policy env=tabletop/pick virtual=true latency_ms=100
 """
@@ -70,12 +76,16 @@ class DeployConfig:
     stale_ms: float
     threads: int
     priority: int
+    token_file: Path | None
+    timeout_ms: float
 
     def __post_init__(self) -> None:
         for name, least in (("seconds", 0), ("episodes", 1), ("workers", 1), ("execute", 1), ("latency_ms", 0),
-                            ("stale_ms", 1), ("threads", 1)):  # fmt: skip
+                            ("stale_ms", 1), ("threads", 1), ("timeout_ms", 1)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"'{name}' is too small", expected=f"at least {least}", got=str(getattr(self, name)))
+        if self.remote and self.virtual:
+            raise ConfigError("A served policy answers in real time", run="leave virtual=true away")
         if self.baseline is not None and not self.virtual:
             raise ConfigError("Only a run in virtual time compares with a baseline", run="add virtual=true")
 
@@ -83,10 +93,17 @@ class DeployConfig:
     def folder(self) -> Path:
         if self.out is not None:
             return self.out
-        return Path("runs/deploy") if self.checkpoint == "none" else Path(self.checkpoint) / "deploy"
+        return Path("runs/deploy") if self.checkpoint == "none" or self.remote else Path(self.checkpoint) / "deploy"
 
-    def settings(self) -> LoopSettings:
-        return LoopSettings(rate_hz=self.rate_hz, stale=self.stale_ms / 1000, priority=self.priority)
+    @property
+    def remote(self) -> bool:
+        """Whether the policy lives in a server of `wayhand serve`, or of openpi."""
+        return "://" in self.checkpoint or self.checkpoint.startswith("local:")
+
+    def settings(self, factory: SimulatedBodyFactory) -> LoopSettings:
+        return LoopSettings(
+            rate_hz=self.rate_hz, stale=self.stale_ms / 1000, priority=self.priority, guards=factory.guards
+        )
 
     def episode(self, seed: int, options: Mapping[str, Any]) -> Episode:
         return Episode(seed, dict(options), self.execute, self.latency_ms / 1000)
@@ -106,9 +123,13 @@ def main(overrides: list[str]) -> int:
 
 
 def load_policy(cfg: DeployConfig, spec: EnvSpec) -> Any:
-    """The checkpoint's policy, or the one that stands still."""
+    """The checkpoint's policy, that of a server, or the one that stands still."""
     if cfg.checkpoint == "none":
         return HoldStill(spec=spec)
+    if cfg.remote:
+        keep_freed_memory()
+        token = read_token(cfg.token_file)
+        return RemotePolicy(address=cfg.checkpoint, spec=spec, token=token, timeout=cfg.timeout_ms / 1000)
     import torch
 
     from ..vla.learning.policy import TorchPolicy
@@ -134,21 +155,23 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFactor
     policy = load_policy(cfg, spec)
     outcomes: list[Outcome] = []
     interrupted = False
-    with Session(factory=factory, settings=cfg.settings()) as session:
+    with Session(factory=factory, settings=cfg.settings(factory)) as session:
         if session.warning:
             console.print(f"[yellow]{session.warning}[/yellow]", soft_wrap=True)
         planner = Planner(policy=policy, spec=spec, targets=joint_targets(policy.spec, session.spec))
         stolen = stolen_seconds()
         end = time.monotonic() + cfg.seconds
         try:
-            with _StatusLine(console, cfg, outcomes, end) as line:
+            with _StatusLine(console, cfg, outcomes, end) as line, KeyboardStop(session.estop):
                 for episode in cfg.planned(EPISODES_AT_MOST):
-                    if time.monotonic() >= end:
+                    if time.monotonic() >= end or session.estop.pressed:
                         break
                     outcomes.append(session.run(episode, planner, line.show))
         except KeyboardInterrupt:
             interrupted = True
             console.print("Interrupted: the robot is at rest.")
+        if session.estop.pressed:
+            console.print(f"Stopped: {session.estop.reason}. The robot is at rest.")
         report = session.finish()
         now = stolen_seconds()
         report["stolen_s"] = None if stolen is None or now is None else round(now - stolen, 3)
@@ -195,7 +218,7 @@ class _StatusLine:
 
 # --- virtual time ----------------------------------------------------------------------------------------------
 
-_worker: tuple[DeployConfig, TabletopBody, Planner] | WayhandError
+_worker: tuple[LoopSettings, SimulatedBody, Planner] | WayhandError
 
 
 def _start_worker(cfg: DeployConfig, factory: SimulatedBodyFactory) -> None:
@@ -206,19 +229,20 @@ def _start_worker(cfg: DeployConfig, factory: SimulatedBodyFactory) -> None:
         _worker = error
 
 
-def _build(cfg: DeployConfig, factory: SimulatedBodyFactory) -> tuple[DeployConfig, TabletopBody, Planner]:
+def _build(cfg: DeployConfig, factory: SimulatedBodyFactory) -> tuple[LoopSettings, SimulatedBody, Planner]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     spec = factory.policy_spec()
     body = factory()
     policy = load_policy(cfg, spec)
-    return cfg, body, Planner(policy=policy, spec=spec, targets=joint_targets(policy.spec, body.spec))
+    planner = Planner(policy=policy, spec=spec, targets=joint_targets(policy.spec, body.spec))
+    return cfg.settings(factory), body, planner
 
 
 def _run(episode: Episode) -> tuple[Outcome, dict[str, Any]]:
     if isinstance(_worker, WayhandError):
         raise _worker
-    cfg, body, planner = _worker
-    outcome, loop = run_virtual(episode, body, planner, cfg.settings())
+    settings, body, planner = _worker
+    outcome, loop = run_virtual(episode, body, planner, settings)
     return outcome, loop.report()
 
 

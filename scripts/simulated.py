@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import mujoco
 import numpy as np
 
+from ..envs.tabletop.arm import GRIPPER_WIDTH, JOINTS, REST
 from ..envs.tabletop.env import TabletopEnv
 from ..envs.tabletop.increments import follow
 from ..envs.tabletop.kinematics import Kinematics
 from ..envs.tabletop.layout import Candidate
+from ..envs.tabletop.robots import load_robot
+from ..envs.tabletop.scene import ROBOT, compile_scene
 from ..envs.tabletop.tasks import TASKS
 from ..vla.bridge.chunking import JointTargets
-from ..vla.bridge.safety import Limits
+from ..vla.bridge.collision import CollisionGuard
+from ..vla.bridge.limit_files import combine, from_toml, table_of
+from ..vla.bridge.limits import Limits
+from ..vla.bridge.robots.faults import Fault, FaultyBody
+from ..vla.bridge.robots.simulated import SimulatedBody
+from ..vla.bridge.safety import Guard
+from ..vla.bridge.zones import Box, Points, ZoneGuard
 from ..vla.config import Config, instantiate
 from ..vla.contract import EnvSpec, Observation
 from ..vla.errors import ConfigError
+
+JERK_PER_ACCELERATION = 1000.0
+"""1/s: Franka's jerk limits of the Panda are its acceleration limits times this (FCI documentation, robot limits)."""
+HALF_PALM = 0.1
+"""Half the width of the hand [m]."""
+COLLISION_MARGIN = 0.004
+"""[m]: the palm comes to within 8 mm of the table where fingers pick something flat."""
 
 
 class SimulatedBodyFactory:
@@ -24,17 +41,47 @@ class SimulatedBodyFactory:
 
     Args:
         env: the environment's configuration, the same as in evaluation.
-        velocity, acceleration: share of the arm's own limits that the gate allows.
+        velocity, acceleration, jerk: share of the arm's own limits that the gate allows.
+        limits: a robot's file (TOML); the tighter limits hold.
+        collision: whether the gate keeps the arm from itself and from the table.
+        workspace, keep_out: boxes `{name, lower, upper}` [m] that the hand stays in and out of.
+        faults: of the sensors, as `Fault` takes them: `[{kind: frozen, target: front, at: 2.0}]`.
     """
 
-    def __init__(self, *, env: Config, velocity: float = 1.0, acceleration: float = 1.0) -> None:
-        for name, share in (("velocity", velocity), ("acceleration", acceleration)):
+    def __init__(
+        self,
+        *,
+        env: Config,
+        velocity: float = 1.0,
+        acceleration: float = 1.0,
+        jerk: float = 1.0,
+        limits: str | None = None,
+        collision: bool = True,
+        workspace: Sequence[Mapping[str, Any]] = (),
+        keep_out: Sequence[Mapping[str, Any]] = (),
+        faults: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        for name, share in (("velocity", velocity), ("acceleration", acceleration), ("jerk", jerk)):
             if not 0 < share <= 1:
                 raise ConfigError(f"'robot.{name}' is a share of the arm's limit", expected="0 < x ≤ 1", got=str(share))
-        self.env, self.velocity, self.acceleration = env, velocity, acceleration
+        self.env, self.velocity, self.acceleration, self.jerk = env, velocity, acceleration, jerk
+        self.collision = collision
+        self.file = None if limits is None else from_toml(limits)
+        self.workspace, self.keep_out = [_box(b) for b in workspace], [_box(b) for b in keep_out]
+        self.faults = [Fault(**f) for f in faults]
 
-    def __call__(self) -> TabletopBody:
-        return TabletopBody(self._build(), self)
+    def __call__(self) -> SimulatedBody:
+        body = TabletopBody(self._build(), self)
+        return FaultyBody(body, self.faults) if self.faults else body
+
+    def guards(self) -> list[Guard]:
+        """What the gate asks before every motion; built in the loop's process."""
+        guards: list[Guard] = []
+        if self.workspace or self.keep_out:
+            guards.append(ZoneGuard(hand_points(Kinematics()), workspace=self.workspace, keep_out=self.keep_out))
+        if self.collision:
+            guards.append(collision_guard(str(self.env.get("robot", "embedded"))))
+        return guards
 
     def policy_spec(self) -> EnvSpec:
         """What a policy for this environment observes and commands."""
@@ -59,7 +106,11 @@ class TabletopBody:
         self.spec = self._sim.body_for("joint_position")
         lower, upper, velocity, acceleration = self._sim.joint_limits
         names = tuple(e.name for e in self.spec.action_elements)
-        self.limits = Limits(names, lower, upper, velocity * settings.velocity, acceleration * settings.acceleration)
+        # A gripper is told to close further than it can: a whole width beyond is still how it holds.
+        squeeze = np.append(np.zeros(7), upper[7] - lower[7])
+        own = Limits(names, lower, upper, velocity, acceleration, JERK_PER_ACCELERATION * acceleration, squeeze)
+        own = own.scaled(settings.velocity, settings.acceleration, settings.jerk)
+        self.limits = own if settings.file is None else combine(names, table_of(own), settings.file)
         self.physics_dt = float(self._sim.model.opt.timestep)
         self._max_seconds: float | None = settings.env.get("max_seconds")
         self._held, self._holding = 0, None
@@ -97,6 +148,47 @@ class TabletopBody:
 
     def close(self) -> None:
         self._env.close()
+
+
+def hand_points(kinematics: Kinematics) -> Points:
+    """The tool centre point and the ends of the palm, [3 3], of joints and gripper width [8]."""
+
+    def points(q: np.ndarray) -> np.ndarray:
+        position, quaternion = kinematics.forward(q[:7])
+        across = np.zeros(3)
+        mujoco.mju_rotVecQuat(across, np.array([0.0, HALF_PALM, 0.0]), quaternion)
+        return np.stack([position, position + across, position - across])
+
+    return points
+
+
+def collision_guard(robot: str) -> CollisionGuard:
+    """The arm against itself and the table. What lies on the table is there to be touched; fingers reach its top."""
+    model = compile_scene(load_robot(robot), 500.0)
+    table = model.geom("table").id
+    of_robot = np.array([model.body(b).name.startswith(ROBOT) for b in model.geom_bodyid])
+    others = ~of_robot
+    others[table] = False
+    model.geom_contype[others] = 0
+    model.geom_conaffinity[others] = 0
+    arm = [model.joint(ROBOT + name).qposadr[0] for name in JOINTS]
+    fingers = [model.joint(f"{ROBOT}finger_{side}_slide").qposadr[0] for side in ("left", "right")]
+    rest = model.qpos0.copy()
+
+    def posture(q: np.ndarray) -> np.ndarray:
+        rest[arm], rest[fingers] = q[:7], q[7] / 2
+        return rest
+
+    left, right = (f"{ROBOT}finger_{side}" for side in ("left", "right"))
+    allowed = [(left, right), (left, "world"), (right, "world")]
+    home = np.append(REST, GRIPPER_WIDTH)
+    return CollisionGuard(
+        model, robot=f"{ROBOT}base", posture=posture, home=home, allowed=allowed, margin=COLLISION_MARGIN
+    )
+
+
+def _box(values: Mapping[str, Any]) -> Box:
+    return Box(str(values["name"]), tuple(values["lower"]), tuple(values["upper"]))
 
 
 def joint_targets(policy: EnvSpec, robot: EnvSpec) -> JointTargets:

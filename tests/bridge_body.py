@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wayhand.vla.bridge.safety import Limits
+from wayhand.vla.bridge.limits import Limits
 from wayhand.vla.contract import ActionChunk, ActionGroup, ArraySpec, Camera, Element, EnvSpec, Memory, Observation
 
 JOINTS = (Element("q1", "rad"), Element("q2", "rad"))
@@ -81,7 +81,7 @@ class StickBody:
 
     def observe(self) -> Observation:
         state = self.observe_state()
-        image = np.full((4, 4, 3), round(self._time / 0.05) % 256, np.uint8)
+        image = np.full((4, 4, 3), 50 + round(self._time / 0.05) % 200, np.uint8)
         return Observation(
             {"state": self._time, "front": self._time}, {"front": image}, state.state, "push", extras=state.extras
         )

@@ -271,6 +271,7 @@ def test_the_simulated_robot_is_a_robot_and_interpolates_between_commands() -> N
     robot.reset(0, {})
     robot.start_at(50.0)
     robot.command(START + np.array([0.01, 0, 0]), 50.01)
+    robot.command(START + np.array([0.01, 0, 0]), 50.02)
     robot.advance_to(50.004)
     np.testing.assert_allclose(body.trace[-1][0], START[0] + 0.004, atol=1e-7)
     robot.advance_to(50.02)
@@ -281,8 +282,11 @@ def test_the_simulated_robot_is_a_robot_and_interpolates_between_commands() -> N
     np.testing.assert_allclose(body.trace[-1][0], START[0] + 0.006, atol=1.1e-3)
     robot.stop()
     here = body.trace[-1][0]
+    robot.command(START, 50.06)
     robot.advance_to(50.1)
-    assert body.trace[-1][0] == pytest.approx(here, abs=1.1e-3)
+    # It stops from 1 rad/s at 20 rad/s², and hears nobody any more.
+    assert body.trace[-1][0] == pytest.approx(here - 1.0 / 40.0, abs=2.1e-3)
+    assert body.trace[-1][0] == body.trace[-2][0]
     assert robot.read().time == pytest.approx(50.1)
     assert set(robot.read_state().times) == {"state"}
 

@@ -2,100 +2,170 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wayhand.vla.bridge.safety import Limits, Motion, SafetyGate, brake, joint_indices, limit, stoppable_speed
+from wayhand.vla.bridge.jerk import Axis, stop_acceleration, stop_displacement, stop_peak
+from wayhand.vla.bridge.limits import Limits, joint_indices
+from wayhand.vla.bridge.motion import Limiter, Motion
+from wayhand.vla.bridge.safety import SafetyGate
 from wayhand.vla.errors import RobotError
 
-LIMITS = Limits(
-    ("shoulder", "elbow", "gripper"),
-    np.array([-2.0, -0.1, 0.0]),
-    np.array([2.0, 3.0, 0.08]),
-    np.array([2.0, 1.0, 0.2]),
-    np.array([10.0, 7.5, 4.0]),
-)
+STREAMS = int(os.environ.get("WAYHAND_STREAMS", "150"))
+"""Adversarial streams per law; `WAYHAND_STREAMS=100000 pytest tests/test_bridge_safety.py -k stream`: all."""
+RATES = np.array([2.0, 1.0, 0.2]), np.array([10.0, 7.5, 4.0])
+JERK = np.array([200.0, 90.0, 40.0])
+NAMES = ("shoulder", "elbow", "gripper")
+LIMITS = Limits(NAMES, np.array([-2.0, -0.1, 0.0]), np.array([2.0, 3.0, 0.08]), *RATES, JERK)
+LOOSE = Limits(NAMES, LIMITS.lower, LIMITS.upper, *RATES)
+STIFF = Limits(NAMES, LIMITS.lower, LIMITS.upper, *RATES, JERK * 40)
 HOME = np.array([0.0, 1.0, 0.04])
 NUMBER = st.one_of(
     st.floats(-4, 4),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from([0.0, -0.0, 5e-324, 1e308, -1e308]),
+    st.sampled_from([0.0, -0.0, 5e-324, 2e-308, 1e308, -1e308]),
 )
 ACTION = st.lists(NUMBER, min_size=3, max_size=3).map(np.array)
 STREAM = st.lists(st.one_of(ACTION, st.none()), min_size=1, max_size=60)
 ANY = st.one_of(STREAM, st.lists(st.lists(st.floats(), min_size=3, max_size=3).map(np.array), min_size=1, max_size=60))
+TICKS = st.sampled_from([50.0, 100.0, 500.0, 1000.0])
+ALL_LIMITS = st.sampled_from([LIMITS, LOOSE, STIFF])
 
 
-def make_gate(rate: float = 100.0, **options: float) -> SafetyGate:
-    gate = SafetyGate(limits=LIMITS, dt=1.0 / rate, **options)
+def make_gate(rate: float = 100.0, limits: Limits = LIMITS, **options: float) -> SafetyGate:
+    gate = SafetyGate(limits=limits, dt=1.0 / rate, **options)
     gate.reset(HOME)
     return gate
 
 
-def assert_inside(path: np.ndarray, dt: float) -> None:
+def assert_inside(path: np.ndarray, dt: float, limits: Limits = LIMITS) -> None:
     """`path` [T A] starts at rest and keeps every limit, up to rounding."""
+    still = np.zeros_like(path[:1])
     speed = np.diff(path, axis=0) / dt
-    change = np.diff(np.vstack([np.zeros_like(path[:1]), speed]), axis=0) / dt
-    assert (path >= LIMITS.lower).all() and (path <= LIMITS.upper).all()
-    assert (np.abs(speed) <= LIMITS.velocity + 1e-8).all()
-    assert (np.abs(change) <= LIMITS.acceleration + 1e-5).all()
+    change = np.diff(np.vstack([still, speed]), axis=0) / dt
+    jerk = np.diff(np.vstack([still, change]), axis=0) / dt
+    assert (path >= limits.lower).all() and (path <= limits.upper).all()
+    assert (np.abs(speed) <= limits.velocity * (1 + 1e-6)).all()
+    assert (np.abs(change) <= limits.acceleration * (1 + 1e-6)).all()
+    assert (np.abs(jerk) <= limits.jerk_at(dt) * (1 + 1e-5)).all()
 
 
-@settings(max_examples=200, deadline=None)
-@given(stream=ANY, rate=st.sampled_from([50.0, 100.0, 500.0, 1000.0]))
-def test_no_stream_leaves_the_limits(stream: list[np.ndarray | None], rate: float) -> None:
-    gate = make_gate(rate)
+@settings(max_examples=STREAMS)
+@given(stream=ANY, rate=TICKS, limits=ALL_LIMITS)
+def test_no_stream_leaves_the_limits(stream: list[np.ndarray | None], rate: float, limits: Limits) -> None:
+    gate = make_gate(rate, limits)
     path = np.array([HOME, *(gate.step(action, k / rate) for k, action in enumerate(stream))])
     assert np.isfinite(path).all()
-    assert_inside(path, 1.0 / rate)
+    assert_inside(path, 1.0 / rate, limits)
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([1e-3, 0.1, 1.0, 10.0, 1e300]))
-def test_no_long_random_stream_leaves_the_limits(seed: int, scale: float) -> None:
+def long_stream(seed: int, rate: float, limits: Limits, ticks: int = 300) -> np.ndarray:
+    """Random steps, square waves into the walls, fast sines and stops: [T 3] what the limiter makes of them."""
     rng = np.random.default_rng(seed)
-    motion, path, action = Motion(HOME, np.zeros(3), HOME), [HOME], HOME
-    for _ in range(400):
-        if rng.random() < 0.3:
+    limiter, motion, path, action = Limiter(limits, 1.0 / rate), Motion.at_rest(HOME), [HOME], HOME
+    kind, scale = rng.integers(4), 10.0 ** rng.choice([-3, -1, 0, 1, 300])
+    for k in range(ticks):
+        if kind == 0 and rng.random() < 0.3:
             action = HOME + rng.uniform(-scale, scale, 3)
-        motion = brake(motion, LIMITS, 0.01) if rng.random() < 0.05 else limit(motion, action, LIMITS, 0.01)[0]
+        elif kind == 1:
+            action = HOME + np.sign(np.sin(k / rate * rng.choice([1.0, 3.0, 30.0]))) * scale
+        elif kind == 2 and rng.random() < 0.05:
+            action = np.where(rng.random(3) < 0.5, limits.lower, limits.upper)
+        elif kind == 3:
+            action = HOME + np.sin(k / rate * 3.0) * np.array([1.5, 1.5, 0.06])
+        motion = limiter.stop(motion) if rng.random() < 0.02 else limiter.follow(motion, action)[0]
         path.append(motion.position)
-    assert_inside(np.array(path), 0.01)
+    while motion.moving:
+        motion = limiter.stop(motion)
+        path.append(motion.position)
+    return np.array(path)
 
 
-@settings(max_examples=100, deadline=None)
-@given(stream=st.lists(ACTION, min_size=1, max_size=60))
-def test_limiter_is_idempotent(stream: list[np.ndarray]) -> None:
-    motion, out = Motion(HOME, np.zeros(3), HOME), []
+@settings(max_examples=max(STREAMS // 10, 1))
+@given(seed=st.integers(0, 2**32 - 1), rate=TICKS, limits=ALL_LIMITS)
+def test_long_streams_keep_the_limits_and_pass_a_second_time_unchanged(seed: int, rate: float, limits: Limits) -> None:
+    path = long_stream(seed, rate, limits)
+    assert_inside(path, 1.0 / rate, limits)
+    limiter, motion = Limiter(limits, 1.0 / rate), Motion.at_rest(HOME)
+    for command in path[1:]:
+        motion, clipped = limiter.follow(motion, command)
+        assert (motion.position == command).all() and not clipped.any()
+
+
+@settings(max_examples=max(STREAMS // 2, 1))
+@given(stream=st.lists(ACTION, min_size=1, max_size=60), limits=ALL_LIMITS)
+def test_limiter_is_idempotent_on_streams(stream: list[np.ndarray], limits: Limits) -> None:
+    limiter, motion, out = Limiter(limits, 0.01), Motion.at_rest(HOME), []
     for action in stream:
-        motion, _ = limit(motion, action, LIMITS, 0.01)
+        motion, _ = limiter.follow(motion, action)
         out.append(motion.position)
-    again = Motion(HOME, np.zeros(3), HOME)
+    again = Motion.at_rest(HOME)
     for command in out:
-        again, clipped = limit(again, command, LIMITS, 0.01)
+        again, clipped = limiter.follow(again, command)
         assert (again.position == command).all() and not clipped.any()
 
 
-@given(room=st.floats(0, 10), acceleration=st.floats(0.1, 100), dt=st.sampled_from([0.001, 0.01, 0.02]))
-def test_stoppable_speed_uses_the_room_exactly(room: float, acceleration: float, dt: float) -> None:
-    speed = float(stoppable_speed(np.array([room]), np.array([acceleration]), dt)[0])
-    travelled = 0.0
-    while speed > 1e-12:
-        travelled += speed * dt
-        speed = max(speed - acceleration * dt, 0.0)
-    assert travelled == pytest.approx(room, rel=1e-6, abs=1e-9)
+@given(
+    v=st.one_of(st.floats(-50, 50), st.integers(-50, 50).map(float)),
+    a=st.one_of(st.floats(-1, 1), st.sampled_from([-1.0, 0.0, 1.0])),
+    most=st.sampled_from([0.1, 0.5, 1.0, 1.7, 5.0, 20.0]),
+)
+def test_the_closed_form_of_a_stop_is_the_stop(v: float, a: float, most: float) -> None:
+    speed, acceleration, here, peak = v, a * most, 0.0, 0.0
+    for _ in range(2000):
+        following = stop_acceleration(speed, acceleration, most)
+        assert abs(following - acceleration) <= 1 + 1e-9 and abs(following) <= most + 1e-9
+        acceleration = following
+        speed += acceleration
+        here += speed
+        peak = max(peak, here)
+    assert (speed, acceleration) == (0.0, 0.0), "a stop ends exactly at rest"
+    assert here == pytest.approx(stop_displacement(v, a * most, most), abs=1e-6)
+    assert peak <= stop_peak(v, a * most, most) + 1e-6
 
 
-def test_a_step_is_met_in_the_shortest_time_without_overshoot() -> None:
-    motion, goal, path = Motion(HOME, np.zeros(3), HOME), HOME + np.array([0.5, 0.0, 0.0]), []
+def test_without_a_jerk_limit_a_step_is_met_in_the_shortest_time_without_overshoot() -> None:
+    limiter, motion, goal, path = Limiter(LOOSE, 0.01), Motion.at_rest(HOME), HOME + np.array([0.5, 0.0, 0.0]), []
     for _ in range(200):
-        motion, _ = limit(motion, goal, LIMITS, 0.01)
+        motion, _ = limiter.follow(motion, goal)
         path.append(motion.position[0])
     assert max(path) == path[-1] == goal[0]
     needed = 2 * np.sqrt(0.5 / 10.0)  # bang-bang: accelerate half the way, brake the other half
     assert np.argmax(np.array(path) == goal[0]) * 0.01 == pytest.approx(needed, abs=0.03)
+
+
+@pytest.mark.parametrize("rate", [100.0, 1000.0])
+def test_a_step_under_a_jerk_limit_takes_the_time_of_the_double_s(rate: float) -> None:
+    limiter, motion, goal, path = Limiter(LIMITS, 1 / rate), Motion.at_rest(HOME), HOME + np.array([1.5, 0, 0]), []
+    for _ in range(round(2 * rate)):
+        motion, _ = limiter.follow(motion, goal)
+        path.append(motion.position[0])
+    assert max(path) == path[-1] == goal[0]
+    # All seven phases: h/V + V/A + A/J.
+    needed = 1.5 / 2.0 + 2.0 / 10.0 + 10.0 / 200.0
+    assert np.argmax(np.array(path) == goal[0]) / rate == pytest.approx(needed, abs=4 / rate)
+
+
+def test_a_moving_reference_is_met_without_overshoot_and_then_followed_exactly() -> None:
+    limiter, motion, behind = Limiter(LIMITS, 0.002), Motion.at_rest(HOME), []
+    for k in range(1000):
+        reference = HOME + np.array([0.4 + 0.5 * k * 0.002, 0.0, 0.0])
+        motion, _ = limiter.follow(motion, reference)
+        behind.append(reference[0] - motion.position[0])
+    assert min(behind) == 0.0 and (np.array(behind[600:]) == 0.0).all()
+
+
+def test_the_stop_of_a_latch_is_the_fastest_under_the_jerk_limit() -> None:
+    axis, v, a, ticks = Axis(1e3, 5.0), 60.0, 0.0, 0
+    while v != 0.0 or a != 0.0:
+        a = axis.stop(v, a)
+        v += a
+        ticks += 1
+    assert ticks == pytest.approx(60 / 5 + 5, abs=2)  # V/A + A/J in ticks
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 from pathlib import Path
 
 import numpy as np
@@ -134,11 +135,17 @@ def make_planner(session: Session, policy: Steady) -> Planner:
     return Planner(policy=policy, spec=CARTESIAN, targets=targets)
 
 
+def mapped() -> set[Path]:
+    """The shared memory this process holds."""
+    return {Path(p) for p in re.findall(r"/dev/shm/psm_\w+", Path("/proc/self/maps").read_text())}
+
+
 def test_real_processes_run_episodes_and_leave_nothing_behind() -> None:
-    before = set(Path("/dev/shm").glob("psm_*")) if Path("/dev/shm").exists() else set()
+    before = mapped()
     statuses = []
     with Session(factory=StickBody, settings=LoopSettings(rate_hz=50.0)) as session:
-        assert session.spec == ROBOT
+        ours = mapped() - before  # other tests may hold memory of their own meanwhile
+        assert session.spec == ROBOT and ours
         good = session.run(Episode(3, {}, 4, 0.0), make_planner(session, Steady(0.04)), lambda s, t: statuses.append(s))
         assert good.success and good.reason == "" and good.inferences >= 1
         poisoned = session.run(Episode(4, {}, 4, 0.0), make_planner(session, Steady(float("nan"))))
@@ -148,8 +155,7 @@ def test_real_processes_run_episodes_and_leave_nothing_behind() -> None:
         report = session.finish()
     assert report["chunks"] >= 2 and report["rejected_chunks"] == 1 and report["ticks"] > 0
     assert len(report["latches"]) == 1 and statuses[-1].ticks <= report["ticks"]
-    after = set(Path("/dev/shm").glob("psm_*")) if before or Path("/dev/shm").exists() else set()
-    assert after <= before
+    assert not mapped() & ours and not [path for path in ours if path.exists()]
 
 
 def test_an_interrupt_brings_the_robot_to_rest_first() -> None:

@@ -1,28 +1,31 @@
-"""Lateness of the control loop against the `time.sleep(rest)` loops of the field, same work, same run, under stress.
+"""Lateness of the control loop against the loops of LeRobot and openpi, same work, same run, under stress.
 
-    python scripts/bench/control_loop.py [seconds=10] [rate_hz=500] [rounds=3] [stress=2]
+    python scripts/bench/control_loop.py [seconds=10] [rate_hz=500] [rounds=3] [stress=2] [peers=FOLDER]
 
-Ours: absolute deadlines, SCHED_FIFO, locked memory, frozen collector. The peers are the *patterns* of LeRobot
-(`precise_sleep` on Linux: a bare `time.sleep` of what is left by `perf_counter`) and of openpi's runtime (the same
-by the wall clock), written again here around our tick. A peer's lateness is counted from the wake-up it asked for,
-so that its drift is not held against it; ours from the absolute deadline. Every side runs in a process of its own.
+Ours: absolute deadlines, SCHED_FIFO, locked memory, frozen collector. FOLDER holds the unpacked wheels of the peers
+(`pip download --no-deps lerobot openpi-client`, Python ≥ 3.12 for the first): then LeRobot's side sleeps with its own
+`precise_sleep`, as its rollout strategies do, and openpi's is its own `Runtime`, both around our tick. Without FOLDER
+both are the same pattern, a bare `time.sleep` of what is left. A peer's lateness is counted from the wake-up it asked
+for, so that its drift is not held against it; ours from the absolute deadline. Every side runs in its own process.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wayhand.vla.bridge import realtime
 from wayhand.vla.bridge.clock import MonotonicClock
+from wayhand.vla.bridge.limits import Limits
 from wayhand.vla.bridge.loop import ControlLoop, Histogram
-from wayhand.vla.bridge.safety import Limits, SafetyGate
+from wayhand.vla.bridge.safety import SafetyGate
 from wayhand.vla.bridge.shared import Ring, chunk_layout, to_chunk, write_chunk
 from wayhand.vla.contract import ActionChunk, ActionGroup, Element, EnvSpec, Observation
 
@@ -48,7 +51,7 @@ class NoRobot:
 def make_loop(ring: Ring, rate: float) -> ControlLoop:
     """Safety gate on 7 joints, newest chunk from shared memory."""
     ones = np.ones(7)
-    limits = Limits(tuple(e.name for e in JOINTS), -3 * ones, 3 * ones, 2 * ones, 10 * ones)
+    limits = Limits(tuple(e.name for e in JOINTS), -3 * ones, 3 * ones, 2 * ones, 10 * ones, 1000 * ones)
     seen = 0
 
     def newest() -> ActionChunk | None:
@@ -65,36 +68,85 @@ def make_loop(ring: Ring, rate: float) -> ControlLoop:
     return loop
 
 
-def ours(loop: ControlLoop, seconds: float) -> tuple[Histogram, int]:
+def ours(loop: ControlLoop, seconds: float, peers: str) -> tuple[Histogram, int]:
     end = time.monotonic() + seconds
     loop.timing.lateness = Histogram(1e-6, 500_000)
     loop.run(lambda deadline: deadline < end)
     return loop.timing.lateness, loop.timing.missed
 
 
-def sleep_rest(now: Callable[[], float]) -> Callable[[ControlLoop, float], tuple[Histogram, int]]:
-    """The peers' pattern: note the time, work, sleep for what is left of the period."""
+class Intervals:
+    """Lateness of a loop that says when each period starts: what it exceeds the period by."""
 
-    def run(loop: ControlLoop, seconds: float) -> tuple[Histogram, int]:
-        lateness, missed = Histogram(1e-6, 500_000), 0
-        for _ in range(round(seconds / loop.dt)):
-            start = now()
+    def __init__(self, period: float) -> None:
+        self.lateness, self.missed = Histogram(1e-6, 500_000), 0
+        self._period, self._last = period, None
+
+    def start(self) -> None:
+        now = time.perf_counter()
+        if self._last is not None:
+            late = now - self._last - self._period
+            self.lateness.add(late)
+            self.missed += late > self._period
+        self._last = now
+
+
+def lerobot(loop: ControlLoop, seconds: float, peers: str) -> tuple[Histogram, int]:
+    """Note the time, work, sleep for what is left of the period."""
+    sleep = time.sleep
+    if peers:
+        path = Path(peers) / "lerobot/utils/robot_utils.py"
+        spec = importlib.util.spec_from_file_location("robot_utils", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sleep = module.precise_sleep
+    intervals = Intervals(loop.dt)
+    for _ in range(round(seconds / loop.dt)):
+        start = time.perf_counter()
+        intervals.start()
+        loop.tick(time.monotonic())
+        rest = loop.dt - (time.perf_counter() - start)
+        if rest > 0:
+            sleep(rest)
+    return intervals.lateness, intervals.missed
+
+
+def openpi(loop: ControlLoop, seconds: float, peers: str) -> tuple[Histogram, int]:
+    """Its `Runtime` steps an environment whose observation is the start of a period and whose action is our tick."""
+    if not peers:
+        return lerobot(loop, seconds, peers)
+    sys.path.insert(0, peers)
+    from openpi_client.runtime.runtime import Runtime
+
+    intervals = Intervals(loop.dt)
+
+    class Side:
+        """Environment and agent at once."""
+
+        def reset(self) -> None: ...
+
+        def is_episode_complete(self) -> bool:
+            return False
+
+        def get_observation(self) -> dict:
+            intervals.start()
+            return {}
+
+        def get_action(self, observation: dict) -> dict:
+            return {}
+
+        def apply_action(self, action: dict) -> None:
             loop.tick(time.monotonic())
-            rest = loop.dt - (now() - start)
-            if rest > 0:
-                time.sleep(rest)
-            late = now() - start - loop.dt
-            lateness.add(late)
-            missed += late > loop.dt
-        return lateness, missed
 
-    return run
+    side = Side()
+    Runtime(side, side, [], max_hz=1 / loop.dt, max_episode_steps=round(seconds / loop.dt)).run()
+    return intervals.lateness, intervals.missed
 
 
-SIDES = {"ours": ours, "LeRobot's pattern": sleep_rest(time.perf_counter), "openpi's pattern": sleep_rest(time.time)}
+SIDES = {"ours": ours, "LeRobot": lerobot, "openpi": openpi}
 
 
-def measure(side: str, rate: float, seconds: float, ring_name: str, sender: Any) -> None:
+def measure(side: str, rate: float, seconds: float, peers: str, ring_name: str, sender: Any) -> None:
     ballast = [{"k": k} for k in range(OBJECTS)]
     ring = Ring(chunk_layout(7), 4, ring_name)
     loop = make_loop(ring, rate)
@@ -105,7 +157,7 @@ def measure(side: str, rate: float, seconds: float, ring_name: str, sender: Any)
         if warning:
             print(warning)
     loop = make_loop(ring, rate)
-    lateness, missed = SIDES[side](loop, seconds)
+    lateness, missed = SIDES[side](loop, seconds, peers)
     sender.send((lateness.summary(1e6), missed, round(seconds * rate)))
     ring.close()
     del ballast
@@ -116,12 +168,12 @@ def stress() -> None:
         sum(k * k for k in range(100_000))
 
 
-def one(side: str, rate: float, seconds: float) -> tuple[dict[str, float], int, int]:
+def one(side: str, rate: float, seconds: float, peers: str) -> tuple[dict[str, float], int, int]:
     """Feed chunks at 5 Hz while one side runs."""
     context = multiprocessing.get_context("spawn")
     ring = Ring(chunk_layout(7), 4)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=measure, args=(side, rate, seconds, ring.name, sender))
+    process = context.Process(target=measure, args=(side, rate, seconds, peers, ring.name, sender))
     process.start()
     while not receiver.poll(0.2):
         now = time.monotonic()
@@ -135,7 +187,9 @@ def one(side: str, rate: float, seconds: float) -> tuple[dict[str, float], int, 
 
 def main() -> None:
     options = {"seconds": 10.0, "rate_hz": 500.0, "rounds": 3.0, "stress": 2.0}
-    options |= {k: float(v) for k, v in (argument.split("=") for argument in sys.argv[1:])}
+    given = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    peers = str(Path(given.pop("peers")).resolve()) if "peers" in given else ""
+    options |= {k: float(v) for k, v in given.items()}
     context = multiprocessing.get_context("spawn")
     hogs = [context.Process(target=stress, daemon=True) for _ in range(int(options["stress"]))]
     for hog in hogs:
@@ -143,9 +197,10 @@ def main() -> None:
     stolen = realtime.stolen_seconds() or 0.0
     tails: dict[str, list[float]] = {side: [] for side in SIDES}
     print(f"{options['rate_hz']:g} Hz, {options['seconds']:g} s a side, {len(hogs)} stress processes; lateness in µs")
+    print(f"peers: {peers or 'their pattern, written here'}")
     for number in range(int(options["rounds"])):
         for side in SIDES:
-            summary, missed, ticks = one(side, options["rate_hz"], options["seconds"])
+            summary, missed, ticks = one(side, options["rate_hz"], options["seconds"], peers)
             tails[side].append(summary["p99.9"])
             text = " · ".join(f"{k} {v:6.0f}" for k, v in summary.items())
             print(f"round {number + 1}  {side:18} {text} · missed {missed}/{ticks}", flush=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..contract import ActionChunk, EnvSpec, Observation
 from ..errors import SpecError
-from .safety import joint_indices
+from .limits import joint_indices
 
 POSE_STATE = ("ee_x", "ee_y", "ee_z", "ee_qw", "ee_qx", "ee_qy", "ee_qz")
 """State elements of the measured end-effector pose: metres, then a quaternion w x y z, world frame."""

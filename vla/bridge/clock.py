@@ -22,6 +22,10 @@ class Clock(Protocol):
         """Return at `deadline` [s] or as soon after it as possible; at once where it has passed."""
         ...
 
+    def suspended(self) -> float:
+        """Seconds that the machine has slept so far: they pass for the world and not for `now`."""
+        ...
+
 
 class _Timespec(ctypes.Structure):
     _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
@@ -34,9 +38,15 @@ class MonotonicClock:
         # Where the C library lacks it (macOS), an ordinary sleep towards the same deadline has to do.
         self._nanosleep: Any = getattr(ctypes.CDLL(None), "clock_nanosleep", None)
         self._request = _Timespec()
+        self._boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # Linux's clock that counts suspension
 
     def now(self) -> float:
         return time.monotonic()
+
+    def suspended(self) -> float:
+        if self._boottime is None:
+            return 0.0
+        return time.clock_gettime(self._boottime) - time.monotonic()
 
     def sleep_until(self, deadline: float) -> None:
         if self._nanosleep is None:
@@ -65,10 +75,18 @@ class VirtualClock:
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = float(start)
+        self._suspended = 0.0
         self.on_advance: list[Callable[[float], None]] = []
 
     def now(self) -> float:
         return self._now
+
+    def suspended(self) -> float:
+        return self._suspended
+
+    def suspend(self, seconds: float) -> None:
+        """As a closed lid does: the world goes on by `seconds`, this clock does not."""
+        self._suspended += seconds
 
     def sleep_until(self, deadline: float) -> None:
         if deadline <= self._now:

@@ -16,6 +16,7 @@ from ..contract import ActionChunk, Robot
 from ..errors import ConfigError
 from .chunking import ChunkBuffer
 from .clock import Clock
+from .motion import Motion
 from .safety import SafetyGate
 
 RATES = (50.0, 1000.0)
@@ -23,6 +24,12 @@ RATES = (50.0, 1000.0)
 
 Source = Callable[[], ActionChunk | None]
 """The newest chunk of absolute targets since the last call, or None."""
+Check = Callable[[float, Motion], str]
+"""(now [s], commanded motion) → why the robot must stop, or nothing: sensors, an emergency button, the driver."""
+NAP = 0.005
+"""The longest sleep [s] without a sign of life."""
+SUSPENDED = 0.05
+"""Seconds of suspension after which the world is not the one the actions were planned for."""
 
 
 class Histogram:
@@ -95,9 +102,26 @@ class ControlLoop:
         source: where chunks come from.
         clock: real or virtual.
         rate_hz: ticks per second, 50 to 1000.
+        check: asked every tick; its reason latches the gate.
+        beat: called with the time at every wake-up, at least every `NAP` seconds: the sign of life.
+        longest: an action is not executed once its observation is older than this [s].
+        grace: after `policy_lost`, what is left of the chunk is executed for so long [s] at most; and a tick that
+            comes later than this latches.
     """
 
-    def __init__(self, *, robot: Robot, gate: SafetyGate, source: Source, clock: Clock, rate_hz: float) -> None:
+    def __init__(
+        self,
+        *,
+        robot: Robot,
+        gate: SafetyGate,
+        source: Source,
+        clock: Clock,
+        rate_hz: float,
+        check: Check | None = None,
+        beat: Callable[[float], None] | None = None,
+        longest: float = 2.0,
+        grace: float = 0.1,
+    ) -> None:
         if not RATES[0] <= rate_hz <= RATES[1]:
             raise ConfigError(
                 "The loop's rate is out of range", expected=f"{RATES[0]:g} … {RATES[1]:g} Hz", got=f"{rate_hz:g}"
@@ -106,27 +130,56 @@ class ControlLoop:
         self.gate = gate
         self.timing = Timing.empty()
         self._robot, self._source, self._clock = robot, source, clock
+        self._check, self._beat = check, beat
+        self._longest, self._grace = longest, grace
         self._buffer = ChunkBuffer()
         self._waiting = True
+        self._lost_at: float | None = None
+        self._suspended = clock.suspended()
 
     def start(self, position: np.ndarray) -> None:
         """Begin at rest at `position` [A]: forget what was executed and release the gate."""
         self._buffer.clear()
         self._waiting = True
+        self._lost_at = None
+        self._suspended = self._clock.suspended()
         self.gate.reset(position)
+
+    def policy_lost(self, now: float) -> None:
+        """The policy is gone: what is validated is executed for the grace, then the robot stops. A chunk revokes it."""
+        if self._lost_at is None:
+            self._lost_at = now
 
     def tick(self, deadline: float) -> None:
         """One period that starts at `deadline` [s]; its command is for `deadline + dt`."""
         chunk = self._source()
         if chunk is not None:
             self._take_over(chunk, deadline)
+        self._supervise(deadline)
         end = deadline + self.dt
-        command = self.gate.step(self._buffer.sample(end), deadline)
+        command = self.gate.step(self._reference(end, deadline), deadline)
         if self._buffer.observed_at is not None and not self.gate.latched:
             self.timing.age.add(deadline - self._buffer.observed_at)
         self._robot.command(command, end)
         self.timing.ticks += 1
         self.timing.waiting += self._waiting
+
+    def _supervise(self, now: float) -> None:
+        """Everything that stops the robot but is not an action's fault."""
+        asleep = self._clock.suspended() - self._suspended
+        if asleep > SUSPENDED:
+            self.gate.latch(f"the machine was suspended for {asleep:.1f} s")
+        if self._lost_at is not None and now - self._lost_at > self._grace - 1e-9:
+            self.gate.latch("the policy is gone")
+        if self._check is not None and not self.gate.latched:
+            if fault := self._check(now, self.gate.motion):
+                self.gate.latch(fault)
+
+    def _reference(self, t: float, now: float) -> np.ndarray | None:
+        """The target for `t` [s], or None where nothing that may still be executed says one."""
+        observed_at = self._buffer.observed_at
+        too_old = observed_at is not None and now - observed_at > self._longest
+        return None if too_old else self._buffer.sample(t)
 
     def _take_over(self, chunk: ActionChunk, now: float) -> None:
         first = self.gate.admit(chunk.actions, chunk.times, chunk.observed_at, now)
@@ -135,7 +188,7 @@ class ControlLoop:
         before = self._buffer.sample(float(chunk.times[first]))
         self._buffer.replace(self.gate.position, now, chunk.actions[first:], chunk.times[first:], chunk.observed_at)
         self.timing.chunks += 1
-        self._waiting = False
+        self._waiting, self._lost_at = False, None
         if before is not None:
             self.timing.seam.add(float(np.abs(chunk.actions[first] - before).max()))
 
@@ -143,14 +196,15 @@ class ControlLoop:
         """Tick on absolute deadlines while `keep_on(deadline)`.
 
         A tick that overruns costs the periods it covered, which are counted as missed and not made up: catching up
-        would send several commands at once.
+        would send several commands at once. One that comes later than the grace latches: the robot was without us.
         """
         clock, timing = self._clock, self.timing
         origin = clock.now() + self.dt
         index = 0
         while keep_on(deadline := origin + index * self.dt):
-            clock.sleep_until(deadline)
-            woken = clock.now()
+            woken = self._sleep_until(deadline)
+            if woken - deadline > self._grace:
+                self.gate.latch(f"the loop was blocked for {(woken - deadline) * 1000:.0f} ms")
             self.tick(deadline)
             done = clock.now()
             timing.lateness.add(woken - deadline)
@@ -158,6 +212,19 @@ class ControlLoop:
             over = int((done - deadline) / self.dt)
             timing.missed += over
             index += 1 + over
+
+    def _sleep_until(self, deadline: float) -> float:
+        """The time of waking up."""
+        clock = self._clock
+        if self._beat is not None:
+            while (now := clock.now()) < deadline - NAP:
+                self._beat(now)
+                clock.sleep_until(now + NAP)
+        clock.sleep_until(deadline)
+        now = clock.now()
+        if self._beat is not None:
+            self._beat(now)
+        return now
 
     def report(self) -> dict[str, Any]:
         """Counters and quantiles; microseconds, milliseconds and units of the joints as the keys say. JSON types."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..contract import ActionChunk, EnvSpec, Memory, Observation, Policy
 from ..errors import SpecError
 from .chunking import JointTargets
-from .safety import joint_indices
+from .limits import joint_indices
 
 
 class Planner:

@@ -6,24 +6,29 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from ..contract import ActionChunk, EnvSpec, decode_text, encode_text
 from . import realtime
+from .cells import BEAT, Cells, EmergencyStop
 from .clock import MonotonicClock
+from .limits import Limits, joint_indices
 from .loop import ControlLoop, Timing
+from .motion import Motion
 from .robots.simulated import SimulatedRobotLink, tell
-from .safety import Limits, SafetyGate, joint_indices
+from .safety import Guard, SafetyGate
+from .sensors import JointWatch, Plausibility
 from .shared import Layout, Ring, chunk_layout, to_chunk
 
-HOLD, RUN, EXIT = 0, 1, 2
+HOLD, RUN, EXIT, FAULT, LOST = range(5)
 _REASON = 256  # bytes
-CONTROL = Layout.of(mode=((), "int64"), epoch=((), "int64"))
-"""What the operator asks of the loop. A RUN with a new epoch is the explicit reset of the gate."""
+CONTROL = Layout.of(mode=((), "int64"), epoch=((), "int64"), reason=((_REASON,), "uint8"))
+"""What the operator asks of the loop. A RUN with a new epoch is the explicit reset of the gate; a FAULT latches it for
+the reason given; LOST says that the policy is gone, which its next chunk revokes."""
 STATUS = Layout.of(
     epoch=((), "int64"),
     ticks=((), "int64"),
@@ -48,7 +53,10 @@ class LoopSettings:
         stale: the gate latches after so long without a valid action [s].
         patience: the gate latches after clipping for so long without a break [s].
         oldest: chunks from older observations are dropped [s].
-        priority: SCHED_FIFO priority asked for.
+        priority: SCHED_FIFO priority asked for; the watchdog asks for ten more.
+        longest: an action is not executed once its observation is older than this [s].
+        guards: builds what is asked before every motion, in the loop's process, so it must be importable there.
+        plausibility: of the sensors.
     """
 
     rate_hz: float = 100.0
@@ -56,15 +64,23 @@ class LoopSettings:
     patience: float = 0.5
     oldest: float = 0.5
     priority: int = 50
+    longest: float = 2.0
+    guards: Callable[[], Sequence[Guard]] | None = None
+    plausibility: Plausibility = field(default_factory=Plausibility)
 
     def gate(self, limits: Limits) -> SafetyGate:
         return SafetyGate(
-            limits=limits, dt=1.0 / self.rate_hz, stale=self.stale, patience=self.patience, oldest=self.oldest
+            limits=limits,
+            dt=1.0 / self.rate_hz,
+            stale=self.stale,
+            patience=self.patience,
+            oldest=self.oldest,
+            guards=() if self.guards is None else self.guards(),
         )
 
 
 class LoopLink:
-    """The three rings between the loop and its operator: chunks and control in, status out.
+    """What lies between the loop and its operator: chunks and control in, status out, the emergency button, the beat.
 
     Args:
         width: A, of a command.
@@ -75,12 +91,17 @@ class LoopLink:
         layouts = {"chunks": chunk_layout(width), "control": CONTROL, "status": STATUS}
         self._rings = {k: Ring(layout, 4, names[k] if names else None) for k, layout in layouts.items()}
         self.chunks, self.control, self.status = self._rings.values()
+        self.estop = EmergencyStop(names["estop"] if names else None)
+        self.beat = Cells(BEAT, names["beat"] if names else None)
 
     @property
     def names(self) -> dict[str, str]:
-        return {k: ring.name for k, ring in self._rings.items()}
+        rings = {k: ring.name for k, ring in self._rings.items()}
+        return {**rings, "estop": self.estop.name, "beat": self.beat.name}
 
     def close(self) -> None:
+        self.estop.close()
+        self.beat.close()
         for ring in self._rings.values():
             ring.close()
 
@@ -120,8 +141,18 @@ class _Served:
         self._gate = settings.gate(limits)
         self._clock = MonotonicClock()
         self._loop = ControlLoop(
-            robot=robot, gate=self._gate, source=self._newest_chunk, clock=self._clock, rate_hz=settings.rate_hz
+            robot=robot,
+            gate=self._gate,
+            source=self._newest_chunk,
+            clock=self._clock,
+            rate_hz=settings.rate_hz,
+            check=self._check,
+            beat=self._beat,
+            longest=settings.longest,
+            grace=settings.stale,
         )
+        self._watch = JointWatch(limits, settings.plausibility)
+        self._states_seen, self._measured, self._measured_at = 0, np.zeros(0), 0.0
         names = [e.name for e in robot.spec.state]
         self._joints = joint_indices(names, [e.name for e in robot.spec.action_elements])
         self._chunks_seen, self._control_seen, self._mode = 0, 0, HOLD
@@ -132,7 +163,10 @@ class _Served:
         self._warm_up()
         rights = realtime.acquire(self._settings.priority)
         tell(self._pipe, {"fifo": rights.fifo, "locked": rights.locked, "warning": rights.warning})
+        self._beat(self._clock.now())
+        self._link.beat["armed"] = 1.0
         self._loop.run(self._keep_on)
+        self._link.beat["armed"] = 0.0
         self._robot.stop()
         self._publish()
         tell(self._pipe, {"report": self._loop.report()})
@@ -151,26 +185,52 @@ class _Served:
     def _keep_on(self, deadline: float) -> bool:
         """Between two ticks: obey the operator, publish the status; False when it is time to leave."""
         if os.getppid() != self._parent:
-            self._gate.latch("the policy's process is gone")
+            self._loop.policy_lost(deadline)
             self._mode = EXIT
         if self._link.control.count != self._control_seen:
             self._obey()
         if deadline >= self._status_due:
             self._status_due = deadline + 1.0 / STATUS_HZ
             self._publish()
-        return self._mode != EXIT or self._gate.moving
+        return self._mode != EXIT or not self._gate.latched or self._gate.moving
+
+    def _beat(self, now: float) -> None:
+        self._link.beat["beat"] = now
+
+    def _check(self, now: float, motion: Motion) -> str:
+        """The emergency button, the driver and the joint sensors, once a tick."""
+        if self._link.estop.pressed:
+            return self._link.estop.reason
+        if self._robot.epoch == 0:
+            return ""
+        if self._robot.halted_at:
+            return self._robot.halt_reason
+        if self._robot.state.count != self._states_seen:
+            self._states_seen = self._robot.state.count
+            self._sense()
+        return self._watch.fault(self._measured, self._measured_at, now, motion)
+
+    def _sense(self) -> None:
+        observation = self._robot.read()
+        self._measured = np.asarray(observation.state[self._joints], np.float64)
+        self._measured_at = observation.times["state"]
 
     def _obey(self) -> None:
         self._control_seen = self._link.control.count
         record = self._link.control.latest()
         assert record is not None
         self._mode, epoch = int(record["mode"]), int(record["epoch"])
-        if self._mode != RUN:
+        if self._mode == FAULT:
+            self._gate.latch(decode_text(record["reason"]))
+        elif self._mode == LOST:
+            self._loop.policy_lost(self._clock.now())
+        elif self._mode != RUN:
             self._gate.halt("stopped by the operator")
         elif epoch != self._robot.epoch:
             self._robot.epoch = epoch
-            state = self._robot.read().state
-            self._loop.start(np.asarray(state[self._joints], np.float64))
+            self._sense()
+            self._watch.reset()
+            self._loop.start(self._measured)
 
     def _newest_chunk(self) -> ActionChunk | None:
         if self._link.chunks.count == self._chunks_seen:
@@ -192,8 +252,13 @@ class _Served:
             lateness_max=timing.lateness.max,
             moving=gate.moving,
             latched=gate.latched,
-            reason=encode_text(gate.reason.encode()[:_REASON].decode(errors="ignore"), _REASON),
+            reason=encode_reason(gate.reason),
         )
+
+
+def encode_reason(text: str) -> np.ndarray:
+    """uint8 [256]: UTF-8, cut where it is longer."""
+    return encode_text(text.encode()[:_REASON].decode(errors="ignore"), _REASON)
 
 
 @dataclass(frozen=True)

@@ -1,102 +1,39 @@
 """The gate between a policy and a robot: pure, deterministic, without I/O.
 
-Three answers: *limit* (excess of position, velocity or acceleration is clipped and counted; latched when it lasts),
-*drop* (an action that comes late is left out, by its time), *latch* (non-finite, wrong shape, starvation: a
-deceleration-limited stop, held, with a reason, until an explicit `reset`).
+Three answers: *limit* (excess of position, velocity, acceleration or jerk is clipped and counted; latched when it
+lasts), *drop* (an action that comes late is left out, by its time), *latch* (non-finite, wrong shape, starvation,
+keep-out, collision, sensor fault: a jerk-limited stop, held, with a reason, until an explicit `reset`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import RobotError
+from .limits import Limits, joint_indices
+from .motion import Limiter, Motion
+
+__all__ = ["GateReport", "Guard", "Limits", "SafetyGate", "joint_indices"]
 
 START_TOLERANCE = 0.02
 """How far outside its position limits [rad, m] a joint may be measured at a start; the command starts on the limit."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Per commanded element, in spec units (rad or m) and seconds; arrays [A].
+class Guard(Protocol):
+    """Says where the joints may not go; asked before a command leaves, about where its motion would end."""
 
-    Args:
-        names: of the elements, for messages.
-        lower, upper: position.
-        velocity, acceleration: magnitudes.
-    """
+    @property
+    def period(self) -> float:
+        """How often it is asked [s]; 0 asks every tick."""
+        ...
 
-    names: tuple[str, ...]
-    lower: np.ndarray
-    upper: np.ndarray
-    velocity: np.ndarray
-    acceleration: np.ndarray
-
-    def __post_init__(self) -> None:
-        n = len(self.names)
-        for what in ("lower", "upper", "velocity", "acceleration"):
-            value = np.array(getattr(self, what), np.float64)  # a copy: nobody else may move a limit
-            value.flags.writeable = False
-            object.__setattr__(self, what, value)
-            if value.shape != (n,) or not np.isfinite(value).all():
-                raise RobotError(f"Limit '{what}' must be finite, one per joint", expected=f"[{n}]", got=repr(value))
-        if not (self.lower < self.upper).all() or not (self.velocity > 0).all() or not (self.acceleration > 0).all():
-            raise RobotError("Limits need lower < upper, velocity > 0 and acceleration > 0", got=repr(self))
-
-
-def stoppable_speed(room: np.ndarray, acceleration: np.ndarray, dt: float) -> np.ndarray:
-    """The largest speed for the next tick after which a stop still fits into `room` [… A].
-
-    In discrete time the speed n·a·dt needs a·dt²·n(n+1)/2 of room: its own tick and the braking after it. Between
-    two such nodes the need is linear. Exact, so a joint at this speed can brake at a·dt per tick without leaving.
-    """
-    unit = acceleration * dt * dt
-    x = np.maximum(room, 0.0) / unit
-    n = np.floor((np.sqrt(8.0 * x + 1.0) - 1.0) / 2.0)
-    return (n + (x - n * (n + 1.0) / 2.0) / (n + 1.0)) * acceleration * dt
-
-
-@dataclass
-class Motion:
-    """The commanded state of all joints: position, velocity and the newest reference, [A] each."""
-
-    position: np.ndarray
-    velocity: np.ndarray
-    reference: np.ndarray
-
-
-def limit(motion: Motion, reference: np.ndarray, limits: Limits, dt: float) -> tuple[Motion, np.ndarray]:
-    """One tick of `dt` [s] towards `reference` [A], inside all limits. Second value: [A] bool, what was clipped.
-
-    A reference within reach passes unchanged, bit for bit. Otherwise the joint follows as fast as the limits let it
-    and brakes relative to the moving reference, so that it meets it without overshoot.
-    """
-    p, v, a = motion.position, motion.velocity, limits.acceleration
-    goal = np.minimum(np.maximum(reference, limits.lower), limits.upper)
-    behind = motion.reference - p
-    drift = np.minimum(np.maximum((goal - motion.reference) / dt, -limits.velocity), limits.velocity)
-    rooms = np.stack([np.abs(behind), limits.upper - p, p - limits.lower])
-    catching_up, rising, falling = stoppable_speed(rooms, a, dt)
-    wanted = drift + np.copysign(catching_up, behind)
-    fastest = np.minimum(np.minimum(limits.velocity, rising), v + a * dt)
-    slowest = np.maximum(np.maximum(-limits.velocity, -falling), v - a * dt)
-    speed = np.minimum(np.maximum(wanted, slowest), fastest)
-    reached = p + speed * dt
-    # Rounding must not make a reachable reference count as clipped.
-    exact = np.abs(reached - goal) <= 1e-12
-    reached = np.where(exact, goal, np.minimum(np.maximum(reached, limits.lower), limits.upper))
-    speed = np.where(exact, np.minimum(np.maximum((goal - p) / dt, slowest), fastest), speed)
-    return Motion(reached, speed, goal), ~(exact & (goal == reference))
-
-
-def brake(motion: Motion, limits: Limits, dt: float) -> Motion:
-    """One tick of the fastest stop the acceleration limits allow."""
-    step = limits.acceleration * dt
-    speed = motion.velocity - np.minimum(np.maximum(motion.velocity, -step), step)
-    reached = np.minimum(np.maximum(motion.position + speed * dt, limits.lower), limits.upper)
-    return Motion(reached, speed, reached)
+    def fault(self, path: np.ndarray) -> str:
+        """What is wrong on `path` [P A], the postures from here to a stop; empty where nothing is. Bounded time."""
+        ...
 
 
 @dataclass
@@ -132,6 +69,12 @@ class SafetyGate:
             from the action than the joint goes in `slack` [s] at full speed: rounding the corner between two
             waypoints is clipping too, and no fault.
         oldest: a chunk from an observation older than this [s] is dropped.
+        guards: asked where the motion would come to rest, before it is commanded. What a guard refuses latches, and
+            the stop goes along the path that it let pass before.
+
+    A joint with a `Limits.squeeze` is told set-points: fingers are asked to close at once and further than they can,
+    since that is how they hold. Such a command is clipped and counted like any other, but running after it is no
+    fault; lasting excess latches only where the target is outside the position limits by more than the squeeze.
 
     Made without a position it is latched: `reset` is what sets it going, at the start and after every latch.
     """
@@ -145,6 +88,7 @@ class SafetyGate:
         patience: float = 0.5,
         slack: float = 0.05,
         oldest: float = 0.5,
+        guards: Sequence[Guard] = (),
     ) -> None:
         self.limits = limits
         self.dt = dt
@@ -152,11 +96,17 @@ class SafetyGate:
         self.oldest = oldest
         self.report = GateReport()
         self.reason = "not started"
+        self._limiter = Limiter(limits, dt)
+        self._guards = [(guard, max(round(guard.period / dt), 1)) for guard in guards]
         self._patience_ticks = max(1, round(patience / dt))
         self._slack = limits.velocity * slack
+        # The target of a set-point joint is taken from here on for what it is, a fault.
+        self._squeeze = limits.squeezed
+        self._holds = self._squeeze > 0
         self._clipped = np.zeros(len(limits.names), np.int64)  # ticks in a row that a joint was astray
         self._valid_at: float | None = None
         self._motion: Motion | None = None
+        self._ticks = 0
 
     @property
     def latched(self) -> bool:
@@ -165,17 +115,24 @@ class SafetyGate:
     @property
     def moving(self) -> bool:
         """Whether the commanded velocity is not yet zero."""
-        return self._motion is not None and bool(np.any(self._motion.velocity != 0.0))
+        return self._motion is not None and self._motion.moving
 
     @property
     def position(self) -> np.ndarray:
         """[A] the newest command."""
+        return self.motion.position
+
+    @property
+    def motion(self) -> Motion:
+        """The newest command with its rates."""
         if self._motion is None:
             raise RobotError("The gate has no position yet", run="gate.reset(position)")
-        return self._motion.position
+        return self._motion
 
     def reset(self, position: np.ndarray) -> None:
         """Release the latch: start from rest at `position` [A], the robot's own.
+
+        Stays latched, with the reason, where a guard objects to the position.
 
         Raises `RobotError` where it is not finite or further outside the position limits than `START_TOLERANCE`.
         """
@@ -192,10 +149,13 @@ class SafetyGate:
                 got=f"{position[worst]:.4f}",
                 run="move the joint back by hand, then reset",
             )
-        self._motion = Motion(inside, np.zeros_like(inside), inside.copy())
+        self._motion = Motion.at_rest(inside)
         self.reason = ""
         self._clipped[:] = 0
         self._valid_at = None
+        for guard, _ in self._guards:
+            if fault := guard.fault(inside[None]):
+                self.latch(f"at the start: {fault}")
 
     def latch(self, reason: str) -> None:
         """Stop and hold. The first reason stays until `reset`."""
@@ -242,50 +202,58 @@ class SafetyGate:
 
     def step(self, reference: np.ndarray | None, now: float) -> np.ndarray:
         """The command [A] for the tick that starts at `now` [s]; `reference` [A], or None where there is no action."""
-        if self._motion is None:
-            raise RobotError("The gate has no position yet", run="gate.reset(position)")
+        motion = self.motion
         if reference is not None and not self.latched:
             if reference.shape != self.limits.lower.shape:
                 self.latch(f"action has shape {reference.shape}, not {self.limits.lower.shape}")
             elif not np.isfinite(reference).all():
                 self.latch("action is not finite")
         if reference is None or self.latched:
-            self._hold(now)
+            self._motion = self._hold(motion, now)
         else:
-            self._follow(reference, now)
+            self._motion = self._follow(motion, reference, now)
+        self._ticks += 1
         return self._motion.position
 
-    def _hold(self, now: float) -> None:
-        assert self._motion is not None
-        self._motion = brake(self._motion, self.limits, self.dt)
+    def _hold(self, motion: Motion, now: float) -> Motion:
         self._clipped[:] = 0
         self.report.held_ticks += not self.latched
         # Before the first action there is nothing to be stale: the robot rests where it was found.
         if self._valid_at is not None and now - self._valid_at > self.stale - 1e-9:
             self.latch(f"no valid action for {self.stale * 1000:.0f} ms")
+        return self._limiter.stop(motion)
 
-    def _follow(self, reference: np.ndarray, now: float) -> None:
-        assert self._motion is not None
-        self._motion, clipped = limit(self._motion, reference, self.limits, self.dt)
+    def _follow(self, motion: Motion, reference: np.ndarray, now: float) -> Motion:
+        following, clipped = self._limiter.follow(motion, reference)
+        if fault := self._refused(following):
+            self.latch(fault)
+            return self._limiter.stop(motion)
         self._valid_at = now
-        astray = clipped & (np.abs(reference - self._motion.position) > self._slack)
-        self._clipped = np.where(astray, self._clipped + 1, 0)
         if clipped.any():
             self.report.limited_ticks += 1
             for joint in np.flatnonzero(clipped):
                 name = self.limits.names[joint]
                 self.report.limited[name] = self.report.limited.get(name, 0) + 1
+        self._count_excess(clipped, reference, following)
+        return following
+
+    def _refused(self, motion: Motion) -> str:
+        """What a guard has against `motion`: against the way from its command to where it would come to rest."""
+        for guard, every in self._guards:
+            if self._ticks % every == 0:
+                # Until the next question the joints go on; a stop must fit then as well.
+                end = self._limiter.stop_end(motion, ahead=(every - 1) * self.dt)
+                middle = (motion.position + end) / 2
+                if fault := guard.fault(np.stack([end, middle, motion.position])):
+                    return fault
+        return ""
+
+    def _count_excess(self, clipped: np.ndarray, reference: np.ndarray, motion: Motion) -> None:
+        """Latch where a joint is astray for longer than the patience."""
+        outside = np.abs(reference - motion.reference)
+        behind = np.where(self._holds, outside > self._squeeze, np.abs(reference - motion.position) > self._slack)
+        self._clipped = np.where(clipped & behind, self._clipped + 1, 0)
         worst = int(self._clipped.argmax())
         if self._clipped[worst] >= self._patience_ticks:
             name, seconds = self.limits.names[worst], self._patience_ticks * self.dt
             self.latch(f"actions beyond the limits of '{name}' for {seconds:.2f} s")
-
-
-def joint_indices(have: Sequence[str], want: Sequence[str]) -> np.ndarray:
-    """Where each name of `want` stands in `have`: joints are mapped by name, never by order."""
-    missing = [name for name in want if name not in have]
-    if missing:
-        raise RobotError(
-            "A joint is not measured", expected=", ".join(want), got=f"no {', '.join(missing)}", exists=have
-        )
-    return np.array([list(have).index(name) for name in want], np.int64)

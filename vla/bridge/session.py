@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from ..contract import EnvSpec, Observation
+from ..contract import ActionChunk, EnvSpec, Observation
 from ..errors import RobotError
-from . import process
+from . import process, watchdog
+from .cells import EmergencyStop
 from .clock import MonotonicClock
+from .limits import Limits
 from .planner import Planner
-from .process import EXIT, HOLD, RUN, LoopLink, LoopSettings, Status, read_status
+from .process import EXIT, FAULT, HOLD, LOST, RUN, LoopLink, LoopSettings, Status, encode_reason, read_status
 from .robots import simulated
-from .robots.simulated import BodyFactory, SimulatedRobotLink, decode_outcome, limits_from_json, tell
+from .robots.simulated import BodyFactory, SimulatedRobotLink, decode_outcome, tell
+from .sensors import CameraWatch
 from .shared import to_observation, write_chunk
 
 START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0
@@ -105,13 +108,14 @@ class _Child:
 
 
 class Session:
-    """Context manager around the two processes.
+    """Context manager around the processes of the robot, the control loop and its watchdog.
 
     Args:
         factory: builds the simulated body; it travels to the simulator's process, so it must be importable there.
         settings: of the loop.
 
-    `spec` is the robot's, `warning` one line about missing real-time rights, empty where there are all.
+    `spec` is the robot's, `warning` one line about missing real-time rights, empty where there are all. `estop` is a
+    button that any process may press by its name; while it is pressed no episode begins.
     """
 
     def __init__(self, *, factory: BodyFactory, settings: LoopSettings) -> None:
@@ -121,13 +125,21 @@ class Session:
             self._robot = _Child("simulated robot", simulated.serve, factory)
             stack.callback(self._robot.close)
             hello = self._robot.hear(START_TIMEOUT)
-            self.spec, self.limits = EnvSpec.from_dict(hello["spec"]), limits_from_json(hello["limits"])
+            self.spec, self.limits = EnvSpec.from_dict(hello["spec"]), Limits.from_json(hello["limits"])
             self._body = SimulatedRobotLink(self.spec)
             stack.callback(self._body.close)
             self._link = LoopLink(self.spec.action_dim)
             stack.callback(self._link.close)
             self._robot.tell({"rings": self._body.names})
             rings = (self._body.names, self._link.names)
+            self._watchdog = _Child(
+                "watchdog", watchdog.serve, self.spec, settings.rate_hz, settings.priority + 10,
+                self._body.names, self._link.beat.name,
+            )  # fmt: skip
+            stack.callback(self._watchdog.close)
+            stack.callback(self._dismiss)
+            self._watchdog.hear(START_TIMEOUT)
+            self._cameras = CameraWatch(self.spec, settings.plausibility)
             self._loop = _Child("control loop", process.serve, self.spec, self.limits, settings, *rings)
             stack.callback(self._loop.close)
             self.warning: str = self._loop.hear(START_TIMEOUT)["warning"]
@@ -153,8 +165,19 @@ class Session:
         assert status is not None, "the loop publishes a status before it says that it is ready"
         return status
 
-    def _control(self, mode: int) -> None:
-        self._link.control.write(mode=mode, epoch=self._epoch)
+    @property
+    def estop(self) -> EmergencyStop:
+        return self._link.estop
+
+    def policy_lost(self) -> None:
+        """Say that the policy is gone: what it left is executed for `LoopSettings.stale`, then the robot stops."""
+        self._control(LOST)
+
+    def _dismiss(self) -> None:
+        self._link.beat["leave"] = 1.0
+
+    def _control(self, mode: int, reason: str = "") -> None:
+        self._link.control.write(mode=mode, epoch=self._epoch, reason=encode_reason(reason))
 
     def run(
         self, episode: Episode, planner: Planner, on_status: Callable[[Status, float], None] | None = None
@@ -165,8 +188,13 @@ class Session:
             on_status: called with the loop's status and the seconds since the start, between inferences.
 
         The robot is at rest when this returns or raises, `KeyboardInterrupt` included.
+
+        Raises `RobotError` where a process failed or the emergency button is pressed.
         """
+        if self.estop.pressed:
+            raise RobotError("The robot is held", got=self.estop.reason, run="session.estop.release()")
         self._epoch += 1
+        self._cameras.reset()
         planner.reset(episode.seed)
         request = {"seed": episode.seed, "options": dict(episode.options), "epoch": self._epoch}
         self._robot.tell({"reset": request})
@@ -189,15 +217,17 @@ class Session:
         due, inferences = start, 0
         while True:
             observation = self._fresh(due)
-            if observation is not None:
-                chunk = planner.plan(observation)
+            if observation is not None and self._trusted(observation):
+                chunk = self._planned(planner, observation)
                 if episode.latency > 0:
                     self._clock.sleep_until(observation.time + episode.latency)
-                write_chunk(self._link.chunks, chunk, self._epoch)
-                inferences += 1
+                if chunk is not None:
+                    write_chunk(self._link.chunks, chunk, self._epoch)
+                    inferences += 1
                 due = observation.time + episode.execute * self.spec.control_dt
             self._robot.check()
             self._loop.check()
+            self._watchdog.check()
             status, (outcome, seconds) = self.status, self._progress(start)
             if on_status is not None:
                 on_status(status, seconds)
@@ -205,6 +235,14 @@ class Session:
             if outcome is not None or reason or seconds > limit - 1e-6:
                 return Outcome(episode.seed, bool(outcome), seconds, reason, inferences)
             self._clock.sleep_until(self._clock.now() + POLL)
+
+    def _planned(self, planner: Planner, observation: Observation) -> ActionChunk | None:
+        """A chunk, or None where the policy's server is out of reach: then what is left of the last one is the end."""
+        try:
+            return planner.plan(observation)
+        except RobotError:
+            self.policy_lost()
+            return None
 
     def _fresh(self, due: float) -> Observation | None:
         """The newest observation of this episode if it is new and from `due` on."""
@@ -216,6 +254,13 @@ class Session:
             return None
         observation = to_observation(record)
         return observation if observation.time >= due - 1e-6 else None
+
+    def _trusted(self, observation: Observation) -> bool:
+        """Whether to plan from `observation`; a camera that is broken latches the robot."""
+        usable, fault = self._cameras.judge(observation, self._clock.now())
+        if fault:
+            self._control(FAULT, fault)
+        return usable
 
     def _progress(self, start: float) -> tuple[bool | None, float]:
         record = self._body.state.latest()

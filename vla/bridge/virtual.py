@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..contract import ActionChunk
 from .clock import VirtualClock
+from .limits import joint_indices
 from .loop import ControlLoop
+from .motion import Motion
 from .planner import Planner
 from .process import LoopSettings
 from .robots.simulated import SimulatedBody, SimulatedRobot
+from .sensors import CameraWatch, JointWatch
 from .session import Episode, Outcome
 
 
@@ -41,8 +46,23 @@ def run_virtual(
     planner.reset(episode.seed)
     clock.on_advance.append(robot.advance_to)
     flying = _Delayed(clock)
+    watch = JointWatch(body.limits, settings.plausibility)
+    cameras = CameraWatch(body.spec, settings.plausibility)
+    joints = joint_indices([e.name for e in body.spec.state], body.limits.names)
+
+    def check(now: float, motion: Motion) -> str:
+        state = robot.read_state()
+        return watch.fault(np.asarray(state.state[joints], np.float64), state.times["state"], now, motion)
+
     loop = ControlLoop(
-        robot=robot, gate=settings.gate(body.limits), source=flying, clock=clock, rate_hz=settings.rate_hz
+        robot=robot,
+        gate=settings.gate(body.limits),
+        source=flying,
+        clock=clock,
+        rate_hz=settings.rate_hz,
+        check=check,
+        longest=settings.longest,
+        grace=settings.stale,
     )
     loop.start(robot.measured())
     period = body.spec.control_dt
@@ -54,7 +74,11 @@ def run_virtual(
             return Outcome(episode.seed, bool(robot.outcome), now, loop.gate.reason, inferences), loop
         if now >= inferences * episode.execute * period - 1e-9:
             observation = robot.read()
-            flying.send(planner.plan(observation), observation.time + episode.latency)
+            usable, fault = cameras.judge(observation, now)
+            if fault:
+                loop.gate.latch(fault)
+            elif usable:
+                flying.send(planner.plan(observation), observation.time + episode.latency)
             inferences += 1
         loop.tick(now)
         index += 1

@@ -19,14 +19,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...contract import EnvSpec, Observation
+from ..cells import Cells
 from ..clock import MonotonicClock
-from ..safety import Limits
+from ..limits import Limits
+from ..motion import Limiter, Motion
 from ..shared import Layout, Ring, observation_layout, observation_record, to_observation
 
 WAKE = 0.005
 """Period of the simulator's process [s]."""
 BEHIND = 0.005
 """How far the physics of the process runs behind the clock [s], so that commands are in before their time."""
+ORPHANED = 0.5
+"""Seconds without a command after which the process of a robot whose operator is gone ends."""
+DRIVER = ("halted_at",)
+"""When the driver was stopped by somebody else than the loop [s]; 0 where it was not."""
 
 
 class SimulatedBody(Protocol):
@@ -75,7 +81,8 @@ BodyFactory = Callable[[], SimulatedBody]
 class SimulatedRobot:
     """`contract.Robot` over a simulated body, in the caller's process.
 
-    Commands are waypoints in time: the joint target moves linearly from one to the next and rests after the last.
+    Commands are waypoints in time: the joint target moves linearly from one to the next. A driver that has run out of
+    them, or was stopped, brakes within the body's own limits, whatever became of the loop.
 
     Args:
         body: the simulator.
@@ -86,9 +93,12 @@ class SimulatedRobot:
         self._body = body
         self._on_period = on_period
         self._per_period = round(body.spec.control_dt / body.physics_dt)
+        self._limiter = Limiter(body.limits, body.physics_dt)
         self._start, self._steps = 0.0, 0
         self._from: tuple[float, np.ndarray] = (0.0, np.zeros(body.spec.action_dim))
         self._ahead: deque[tuple[float, np.ndarray]] = deque()
+        self._motion = Motion.at_rest(self._from[1])
+        self.stopped = False
         self.outcome: bool | None = None
 
     @property
@@ -111,6 +121,8 @@ class SimulatedRobot:
         self._start = t
         self._ahead.clear()
         self._from = (t, self.measured())
+        self._motion = Motion.at_rest(self._from[1])
+        self.stopped = False
 
     def measured(self) -> np.ndarray:
         """[A] float64, the joints in the order of the action."""
@@ -130,28 +142,45 @@ class SimulatedRobot:
                     self._on_period()
 
     def _target(self, t: float) -> np.ndarray:
+        """The joint target [A] at the end of the physics step that ends at `t`."""
+        dt = self._body.physics_dt
+        before = self._motion
         while self._ahead and self._ahead[0][0] <= t + 1e-9:
             self._from = self._ahead.popleft()
         t0, q0 = self._from
-        if not self._ahead:
-            return q0
-        t1, q1 = self._ahead[0]
-        return q0 + (t - t0) / (t1 - t0) * (q1 - q0)
+        if self._ahead:
+            t1, q1 = self._ahead[0]
+            here = q0 + (t - t0) / (t1 - t0) * (q1 - q0)
+        elif t - t0 < dt - 1e-9 and not self.stopped:
+            here = q0  # the last waypoint lies within this step
+        else:
+            self._motion = self._limiter.stop(before) if before.moving else before
+            self._from = (t, self._motion.position)
+            return self._motion.position
+        speed = (here - before.position) / dt
+        rate = (speed - before.velocity) / dt
+        self._motion = Motion(here, speed, self._inside(rate), here, before.following)
+        return here
+
+    def _inside(self, acceleration: np.ndarray) -> np.ndarray:
+        """Waypoints joined linearly have corners; a stop starts from what the body itself would do there."""
+        most = self._body.limits.acceleration
+        return np.minimum(np.maximum(acceleration, -most), most)
 
     def command(self, action: np.ndarray, t: float) -> None:
-        """Be at `action` [A] at time `t` [s]; a `t` that is not after the last one is ignored."""
+        """Be at `action` [A] at time `t` [s]; ignored where `t` is not after the last one, and once stopped."""
         now = self.time
         if not self._ahead and self._from[0] < now:
             self._from = (now, self._from[1])
         newest = self._ahead[-1][0] if self._ahead else self._from[0]
-        if t > newest:
+        if t > newest and not self.stopped:
             self._ahead.append((t, np.array(action, np.float64)))
 
     def stop(self) -> None:
-        """Rest at the present target."""
-        here = self._target(self.time)
+        """Brake within the body's limits, and obey nobody until `reset` or `start_at`."""
         self._ahead.clear()
-        self._from = (self.time, here)
+        self._from = (self.time, self._motion.position)
+        self.stopped = True
 
     def read(self) -> Observation:
         """With images, dated on the clock's axis."""
@@ -169,16 +198,6 @@ class SimulatedRobot:
 
 
 # --- in a process of its own -----------------------------------------------------------------------------------
-
-
-def limits_to_json(limits: Limits) -> dict[str, Any]:
-    arrays = {k: getattr(limits, k).tolist() for k in ("lower", "upper", "velocity", "acceleration")}
-    return {"names": list(limits.names), **arrays}
-
-
-def limits_from_json(data: Mapping[str, Any]) -> Limits:
-    arrays = {k: np.array(data[k], np.float64) for k in ("lower", "upper", "velocity", "acceleration")}
-    return Limits(tuple(data["names"]), **arrays)
 
 
 class SimulatedRobotLink:
@@ -200,6 +219,7 @@ class SimulatedRobotLink:
         layouts = {"observation": (observation_layout(spec), 4), "state": (state, 8), "command": (command, 256)}
         self._rings = {k: Ring(layout, slots, names[k] if names else None) for k, (layout, slots) in layouts.items()}
         self.observation, self.state, self.commands = self._rings.values()
+        self._driver = Cells(DRIVER, names["driver"] if names else None)
         self.epoch = 0
 
     @property
@@ -208,7 +228,24 @@ class SimulatedRobotLink:
 
     @property
     def names(self) -> dict[str, str]:
-        return {k: ring.name for k, ring in self._rings.items()}
+        return {**{k: ring.name for k, ring in self._rings.items()}, "driver": self._driver.name}
+
+    @property
+    def halted_at(self) -> float:
+        """When somebody else than the loop stopped the driver [s], 0 where nobody did."""
+        return self._driver["halted_at"]
+
+    @property
+    def halt_reason(self) -> str:
+        return self._driver.text
+
+    def halt(self, t: float, reason: str) -> None:
+        """Stop the driver as of time `t` [s], from any process; it obeys nobody until `clear_halt`."""
+        self._driver.text = reason
+        self._driver["halted_at"] = t
+
+    def clear_halt(self) -> None:
+        self._driver["halted_at"] = 0.0
 
     def read(self) -> Observation:
         """The newest joint state, without images: those are the policy's, in `observation`."""
@@ -223,6 +260,7 @@ class SimulatedRobotLink:
         self.commands.write(action=np.zeros(self._spec.action_dim), t=0.0, epoch=self.epoch, stop=1)
 
     def close(self) -> None:
+        self._driver.close()
         for ring in self._rings.values():
             ring.close()
 
@@ -246,7 +284,7 @@ def serve(factory: BodyFactory, pipe: Connection) -> None:
         with_priority()
         body = factory()
         try:
-            tell(pipe, {"spec": body.spec.to_dict(), "limits": limits_to_json(body.limits)})
+            tell(pipe, {"spec": body.spec.to_dict(), "limits": body.limits.to_json()})
             link = SimulatedRobotLink(body.spec, json.loads(pipe.recv_bytes())["rings"])
             try:
                 _Server(body, link, pipe).run()
@@ -262,11 +300,17 @@ def serve(factory: BodyFactory, pipe: Connection) -> None:
 
 
 def with_priority() -> None:
-    """Prefer this process to ordinary ones where that is allowed: a real arm does not wait for a free core."""
+    """Prefer this process to ordinary ones where that is allowed: a real arm does not wait for a free core.
+
+    The lowest real-time priority, under every control loop, else a higher share of the time.
+    """
     try:
-        os.nice(-10)
-    except OSError:
-        pass
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except (OSError, AttributeError):
+        try:
+            os.nice(-10)
+        except OSError:
+            pass
 
 
 def tell(pipe: Connection, message: Mapping[str, Any]) -> None:
@@ -279,26 +323,38 @@ class _Server:
         self._body, self._link, self._pipe = body, link, pipe
         self._robot = SimulatedRobot(body=body, on_period=self._publish_observation)
         self._epoch, self._seen = 0, 0
+        self._commanded_at = 0.0
         self._clock = MonotonicClock()
 
     def run(self) -> None:
         parent = os.getppid()
         deadline = self._clock.now()
-        while os.getppid() == parent:
-            if self._pipe.poll():
+        # A robot does not vanish with its operator: the loop brings it to rest first.
+        while os.getppid() == parent or self._clock.now() - self._commanded_at < ORPHANED:
+            if os.getppid() == parent and self._pipe.poll():
                 request = json.loads(self._pipe.recv_bytes())
                 if "exit" in request:
                     return
                 self._reset(**request["reset"])
             if self._epoch:
                 self._take_commands()
-                self._robot.advance_to(self._clock.now() - BEHIND)
+                self._advance(self._clock.now() - BEHIND)
                 self._publish_state()
             deadline = max(deadline + WAKE, self._clock.now() - WAKE)
             self._clock.sleep_until(deadline)
 
+    def _advance(self, t: float) -> None:
+        """Run the physics up to `t` [s]; a halt takes effect at its own time, which may lie behind."""
+        halted_at = self._link.halted_at
+        if halted_at and not self._robot.stopped:
+            self._robot.advance_to(min(halted_at, t))
+            if halted_at <= t:
+                self._robot.stop()
+        self._robot.advance_to(t)
+
     def _reset(self, seed: int, options: dict[str, Any], epoch: int) -> None:
         self._epoch = epoch
+        self._link.clear_halt()
         self._robot.reset(seed, options)
         start = self._clock.now()
         self._robot.start_at(start)
@@ -308,6 +364,8 @@ class _Server:
 
     def _take_commands(self) -> None:
         records, self._seen = self._link.commands.since(self._seen)
+        if records:
+            self._commanded_at = self._clock.now()
         for record in records:
             if int(record["epoch"]) != self._epoch:
                 continue
@@ -321,7 +379,9 @@ class _Server:
         behind = self._clock.now() - self._robot.time
         if behind > self._robot.spec.control_dt + BEHIND:
             return
-        self._link.observation.write(**observation_record(self._robot.read(), self._epoch))
+        observation = self._robot.read()
+        observation.check(self._robot.spec)
+        self._link.observation.write(**observation_record(observation, self._epoch))
 
     def _publish_state(self) -> None:
         record = observation_record(self._robot.read_state(), self._epoch)
