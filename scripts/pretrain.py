@@ -77,6 +77,7 @@ class PretrainConfig:
     max_minutes: float | None
     batch_size: int
     questions: int
+    ask: dict[str, float] | None
     lr: float
     weight_decay: float
     warmup: int
@@ -163,6 +164,7 @@ def pretrain(cfg: PretrainConfig, whole: Config, overrides: list[str]) -> int:
         batch_size=cfg.batch_size,
         questions=cfg.questions,
         seed=cfg.seed,
+        ask=cfg.ask,
         curriculum=None if cfg.curriculum is None else instantiate(cfg.curriculum),
         shift=cfg.shift,
         jitter=cfg.jitter,
@@ -173,7 +175,9 @@ def pretrain(cfg: PretrainConfig, whole: Config, overrides: list[str]) -> int:
         done = loop.fit(model, batches, cfg.settings, cfg.out, recipe=node, config=whole.to_dict(), resume=resume)
         if done.stopped:
             again = shlex.join(["wayhand", "pretrain", *(o for o in overrides if not o.startswith("overwrite="))])
-            console.print(f"Stopped and saved at step {done.step}. Continue with:\n  {again}", soft_wrap=True)
+            # Markup would take the brackets of a list for a style.
+            said = f"Stopped and saved at step {done.step}. Continue with:\n  {again}"
+            console.print(said, soft_wrap=True, markup=False)
             return 130
         console.print(f"Trained {done.step} steps in {done.seconds / 60:.1f} min.")
         if tests:

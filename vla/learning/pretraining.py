@@ -30,7 +30,7 @@ from ..backbones.objectives import (
 from ..backbones.vlm import ComposedVLM
 from ..config import instantiate
 from ..errors import CheckpointError, ConfigError
-from ..pairs import Pairs
+from ..pairs import Pairs, Question
 from .augment import augment
 from .balance import Balance, FixedWeights
 from .batch import Batch
@@ -231,7 +231,8 @@ class PairBatches:
     Args:
         sources: name → pairs.
         batch_size: pictures.
-        questions: asked about each picture that has that many; each of another kind where it can be.
+        questions: asked about each picture that has that many.
+        ask: topic → how much likelier than others it is asked about; 0 never.
         curriculum: what share of a batch comes from which source; None: by their sizes.
         shift, jitter: image augmentation; see `augment`.
     """
@@ -243,11 +244,13 @@ class PairBatches:
         batch_size: int,
         questions: int,
         seed: int,
+        ask: Mapping[str, float] | None = None,
         curriculum: Curriculum | None = None,
         shift: int = 0,
         jitter: float = 0.0,
     ) -> None:
         self._sources, self._size, self._questions, self._seed = dict(sources), batch_size, questions, seed
+        self._ask = dict(ask or {})
         self._curriculum, self._shift, self._jitter = curriculum, shift, jitter
 
     def __call__(self, step: int, share: float) -> Batch:
@@ -263,7 +266,7 @@ class PairBatches:
             for row in rows:
                 texts = pairs.texts(row)
                 captions.append(texts.captions[int(rng.integers(len(texts.captions)))] if texts.captions else "")
-                chosen = rng.permutation(len(texts.questions))[: self._questions]
+                chosen = self._chosen(texts.questions, rng)
                 asked += [(texts.questions[i].question, texts.questions[i].answer, len(captions) - 1) for i in chosen]
         pictures = np.concatenate(images)
         if self._shift or self._jitter:
@@ -279,6 +282,11 @@ class PairBatches:
             ABOUT: torch.tensor([i for _, _, i in asked], dtype=torch.long),
             "index": captions,
         }
+
+    def _chosen(self, questions: Sequence[Question], rng: np.random.Generator) -> Sequence[int]:
+        weights = np.array([self._ask.get(q.topic, 1.0) for q in questions])
+        count = min(self._questions, int((weights > 0).sum()))
+        return rng.choice(len(questions), count, replace=False, p=weights / weights.sum()).tolist() if count else []
 
     def _counts(self, share: float, rng: np.random.Generator) -> dict[str, int]:
         if self._curriculum is not None:
