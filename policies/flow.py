@@ -6,18 +6,22 @@ Direction as in π0: t = 1 is noise, t = 0 is data; x_t = t·ε + (1 − t)·a a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..vla.backbones import Backbone
+from ..vla.backbones.guidance import Guidance, Prefix, Schedule
 from ..vla.backbones.trunk import Trunk, sinusoidal
-from ..vla.contract import EnvSpec
+from ..vla.contract import ActionChunk, EnvSpec
+from ..vla.errors import ConfigError, SpecError
 from ..vla.learning.batch import Batch, masked_mean
 from ..vla.learning.policy import TorchPolicy
 from ..vla.normalize import NormStats
+
+Continuation = Literal["exact", "identity", "trained"]
 
 
 class ModulatedBlock(nn.Module):
@@ -40,20 +44,30 @@ class ModulatedBlock(nn.Module):
 
 
 class VelocityField(nn.Module):
-    """v(x, t | condition) over whole chunks [B H A]."""
+    """v(x, t | condition) over whole chunks [B H A].
 
-    def __init__(self, *, chunk: int, actions: int, condition: int, width: int, depth: int) -> None:
+    Args:
+        own_times: also told the time of every action, so that some may be clean where the others are noisy.
+    """
+
+    def __init__(
+        self, *, chunk: int, actions: int, condition: int, width: int, depth: int, own_times: bool = False
+    ) -> None:
         super().__init__()
         self.shape = (chunk, actions)
         self.time = nn.Sequential(nn.Linear(64, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.enter = nn.Linear(chunk * actions, width)
         self.blocks = nn.ModuleList([ModulatedBlock(width, condition) for _ in range(depth)])
         self.leave = nn.Linear(width, chunk * actions)
+        self.enter_times = nn.Linear(chunk, width, bias=False) if own_times else None
 
-    def forward(self, x: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """x: [B H A]; t: [B]; condition: [B D]."""
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor, clean: Tensor | None = None) -> Tensor:
+        """x: [B H A]; t: [B]; condition: [B D]; clean: bool [B H], actions whose own time is 0, none where None."""
         condition = nn.functional.silu(condition + self.time(sinusoidal(t, 64)))
         hidden = self.enter(x.flatten(1))
+        if self.enter_times is not None:
+            times = t[:, None].expand(x.shape[:2])
+            hidden = hidden + self.enter_times(times if clean is None else torch.where(clean, 0.0, times))
         for block in self.blocks:
             hidden = block(hidden, condition)
         return self.leave(hidden).unflatten(-1, self.shape)
@@ -78,7 +92,15 @@ class FlowPolicy(TorchPolicy):
         hidden, depth: of the trunk.
         flow_width, flow_depth: of the velocity field.
         steps: Euler steps at inference.
+        guidance: how a chunk is made to continue the one in execution where the caller hands that one in as
+            `prefix`: "exact" or "identity", the two forms of guided real-time chunking, or "trained", real-time
+            chunking by a prefix the policy was trained with (Black et al. 2025, arXiv 2512.05964).
+        schedule, guidance_limit: of guided real-time chunking, see `Guidance`.
+        longest_delay: the delay is drawn from 0 … this in training, and a longer one is cut to it; 0 trains none.
+
     """
+
+    supports_prefix: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -92,14 +114,41 @@ class FlowPolicy(TorchPolicy):
         flow_width: int = 512,
         flow_depth: int = 3,
         steps: int = 10,
+        guidance: Continuation = "exact",
+        schedule: Schedule = "exp",
+        guidance_limit: float = 5.0,
+        longest_delay: int = 0,
     ) -> None:
         super().__init__(spec=spec, stats=stats, chunk=chunk)
+        if not 0 <= longest_delay < chunk:
+            raise ConfigError("'longest_delay' is out of range", expected=f"0 … {chunk - 1}", got=str(longest_delay))
+        self._schedule: Schedule = schedule
+        self._limit, self._longest_delay = guidance_limit, longest_delay
+        self.continue_by(guidance)
         self.backbone = backbone(spec=spec)
         self.trunk = Trunk(count=self.backbone.count, width=self.backbone.width, hidden=hidden, depth=depth)
         self.velocity = VelocityField(
-            chunk=chunk, actions=spec.action_dim, condition=hidden, width=flow_width, depth=flow_depth
+            chunk=chunk,
+            actions=spec.action_dim,
+            condition=hidden,
+            width=flow_width,
+            depth=flow_depth,
+            own_times=longest_delay > 0,
         )
         self.steps = steps
+
+    def continue_by(self, guidance: Continuation) -> None:
+        """Choose how a chunk continues the one in execution; a policy trained for it can also be guided."""
+        if guidance == "trained":
+            if not self._longest_delay:
+                raise ConfigError(
+                    "This policy was not trained with a prefix",
+                    expected="guidance exact or identity",
+                    run="wayhand train … policy.guidance=trained policy.longest_delay=4",
+                )
+            self._guidance = None
+        else:
+            self._guidance = Guidance(guidance, self._schedule, self._limit)
 
     def condition(self, batch: Batch) -> Tensor:
         """[B hidden]: everything the velocity field needs to know of the observation."""
@@ -113,13 +162,65 @@ class FlowPolicy(TorchPolicy):
         t = 0.999 * u ** (2 / 3) + 0.001
         noise = torch.randn_like(actions)
         x = t[:, None, None] * noise + (1 - t)[:, None, None] * actions
-        error = (self.velocity(x, t, self.condition(batch)) - (noise - actions)).square()
-        loss = masked_mean(error, ~batch["action.is_pad"])
+        asked, clean = ~batch["action.is_pad"], None
+        if self._longest_delay:
+            clean = self._drawn_prefix(len(actions), actions.device)
+            x, asked = torch.where(clean[..., None], actions, x), asked & ~clean
+        error = (self.velocity(x, t, self.condition(batch), clean) - (noise - actions)).square()
+        loss = masked_mean(error, asked)
         return loss, {"velocity_mse": loss.detach()}
 
-    def predict(self, batch: Batch, rng: Sequence[np.random.Generator]) -> Tensor:
+    def _drawn_prefix(self, rows: int, device: torch.device) -> Tensor:
+        """bool [B H]: the actions that are given, by a delay drawn for every row."""
+        delays = torch.randint(self._longest_delay + 1, (rows, 1), device=device)
+        return torch.arange(self.chunk, device=device) < delays
+
+    def predict(
+        self,
+        batch: Batch,
+        rng: Sequence[np.random.Generator],
+        prefix: Sequence[ActionChunk | None] | None = None,
+        delay: int = 0,
+    ) -> Tensor:
+        """Normalised actions [B H A]; action k of a `prefix` is for the moment of action k of the new chunk."""
         condition = self.condition(batch)
         shape = (self.chunk, self.spec.action_dim)
         rows = np.stack([g.standard_normal(shape, dtype=np.float32) for g in rng])
         noise = torch.from_numpy(rows).to(condition.device)
-        return integrate(lambda x, t: self.velocity(x, t, condition), noise, self.steps)
+        old = self._prefix(prefix or [], delay, noise)
+        if old is None:
+            return integrate(lambda x, t: self.velocity(x, t, condition), noise, self.steps)
+        if self._guidance is None:
+            return self._inpaint(condition, noise, old)
+        with torch.inference_mode(False):
+            condition = condition.detach().clone()  # autograd saves no tensor of inference mode
+        return integrate(self._guidance.guide(lambda x, t: self.velocity(x, t, condition), old), noise, self.steps)
+
+    def _inpaint(self, condition: Tensor, noise: Tensor, old: Prefix) -> Tensor:
+        """The chunk whose committed actions are given, clean, at every step."""
+        clean = old.committed(self._longest_delay)
+        keep = clean[..., None]
+
+        def velocity(x: Tensor, t: Tensor) -> Tensor:
+            return self.velocity(torch.where(keep, old.actions, x), t, condition, clean)
+
+        return torch.where(keep, old.actions, integrate(velocity, noise, self.steps))
+
+    def _prefix(self, chunks: Sequence[ActionChunk | None], delay: int, like: Tensor) -> Prefix | None:
+        """What is in execution, normalised and padded to [B H A]; None where nothing is."""
+        if not any(c is not None and len(c) for c in chunks):
+            return None
+        actions, known = torch.zeros_like(like), [0] * len(like)
+        for row, chunk in enumerate(chunks):
+            if chunk is None:
+                continue
+            if chunk.actions.shape[1] != like.shape[2] or not np.isfinite(chunk.actions).all():
+                raise SpecError(
+                    "A prefix holds finite actions of the policy's width",
+                    expected=f"[n {like.shape[2]}]",
+                    got=str(chunk.actions.shape),
+                )
+            known[row] = n = min(len(chunk), like.shape[1])
+            raw = torch.from_numpy(np.asarray(chunk.actions[:n], np.float32)).to(like.device)
+            actions[row, :n] = (raw - self.get_buffer("action_shift")) / self.get_buffer("action_scale")
+        return Prefix(actions, known, max(delay, 0))

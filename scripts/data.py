@@ -1,4 +1,4 @@
-"""`wayhand data`: look at, check, mend, combine and part datasets."""
+"""`wayhand data`: look at, check, mend, combine, part and export datasets."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..datasets import combine
 from ..datasets.check import Report, validate
+from ..datasets.formats.mcap import export_episode
 from ..datasets.layout import Layout
 from ..datasets.page import page, spread
 from ..datasets.repair import repair
@@ -32,6 +33,7 @@ Usage: wayhand data <command> PATH [key=value …]
   repair PATH                    undo flipped bits, remove what interrupted writes left
   merge PATH [PATH …] out=NEW    all episodes in order, also to re-code one      [codec= chunk_frames= skip_damaged=]
   split PATH out=FOLDER          two or more datasets of one                     [fraction=0.9 seed=… | by=task]
+  export PATH out=FILE.mcap      one episode for Foxglove                        [episode=0]
 
 Examples:
   wayhand data info runs/pick
@@ -162,6 +164,15 @@ def split(paths: list[Path], options: dict[str, str]) -> int:
     return 0
 
 
+def export(paths: list[Path], options: dict[str, str]) -> int:
+    out = _out(options)
+    if out.suffix != ".mcap":
+        raise ConfigError("Episodes are exported as MCAP", expected="out=FILE.mcap", got=str(out))
+    messages = export_episode(Dataset(paths[0]).episode(_number("episode", options["episode"], 0)), out)
+    Console().print(f"{messages} messages in {escape(str(out))} ({_bytes(out.stat().st_size)})", soft_wrap=True)
+    return 0
+
+
 Command = Callable[[list[Path], dict[str, str]], int]
 COMMANDS: dict[str, tuple[Command, dict[str, str]]] = {
     "info": (info, {"images": "false"}),
@@ -171,6 +182,7 @@ COMMANDS: dict[str, tuple[Command, dict[str, str]]] = {
     "repair": (repair_, {}),
     "merge": (merge, {"out": "", "codec": "", "chunk_frames": "", "skip_damaged": "false"}),
     "split": (split, {"out": "", "fraction": "0.9", "seed": "", "by": ""}),
+    "export": (export, {"out": "", "episode": "0"}),
 }
 
 

@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.live import Live
@@ -21,20 +22,23 @@ from rich.text import Text
 from ..vla.bridge.client import RemotePolicy
 from ..vla.bridge.keyboard import KeyboardStop
 from ..vla.bridge.memory import keep_freed_memory
-from ..vla.bridge.planner import HoldStill, Planner
+from ..vla.bridge.planner import Chunking, HoldStill, Planner
 from ..vla.bridge.process import LoopSettings, Status
 from ..vla.bridge.realtime import stolen_seconds
+from ..vla.bridge.recorder import EpisodeRecorder
 from ..vla.bridge.robots.simulated import SimulatedBody
 from ..vla.bridge.session import Episode, Outcome, Session
 from ..vla.bridge.tokens import read_token
 from ..vla.bridge.virtual import run_virtual
 from ..vla.config import Config, instantiate
-from ..vla.contract import EnvSpec
+from ..vla.contract import EnvSpec, EpisodeSink
+from ..vla.contract import Episode as Recorded
 from ..vla.errors import ConfigError, WayhandError
 from ..vla.evaluation.protocols import TABLETOP_V1 as PROTOCOL
 from ..vla.evaluation.records import RESULTS, read_results
 from ..vla.evaluation.statistics import paired_difference, wilson
 from .compose import load
+from .recording import DatasetSink
 from .simulated import SimulatedBodyFactory, joint_targets
 
 HELP = """\
@@ -50,6 +54,7 @@ Examples:
   wayhand deploy checkpoint=ws://127.0.0.1:8000 env=tabletop/pick           # the policy of `wayhand serve`
   wayhand deploy checkpoint=runs/pick-policy env=tabletop/pick virtual=true episodes=200 baseline=runs/pick-eval
   wayhand deploy checkpoint=runs/pick-policy env=tabletop/pick virtual=true latency_ms=100
+  wayhand deploy checkpoint=runs/pick-policy env=tabletop/pick record=runs/pick-runs    # then: wayhand replay
 """
 
 
@@ -63,6 +68,7 @@ class DeployConfig:
     robot: Config
     checkpoint: str
     out: Path | None
+    record: Path | None
     seconds: float
     virtual: bool
     episodes: int
@@ -72,6 +78,8 @@ class DeployConfig:
     split: str
     rate_hz: float
     execute: int
+    chunking: Chunking
+    guidance: Literal["exact", "identity", "trained"] | None
     latency_ms: float
     stale_ms: float
     threads: int
@@ -84,6 +92,8 @@ class DeployConfig:
                             ("stale_ms", 1), ("threads", 1), ("timeout_ms", 1)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"'{name}' is too small", expected=f"at least {least}", got=str(getattr(self, name)))
+        if self.guidance is not None and (self.chunking != "rtc" or self.remote):
+            raise ConfigError("'guidance' is for chunking=rtc with a checkpoint of our own", got=self.guidance)
         if self.remote and self.virtual:
             raise ConfigError("A served policy answers in real time", run="leave virtual=true away")
         if self.baseline is not None and not self.virtual:
@@ -105,6 +115,10 @@ class DeployConfig:
             rate_hz=self.rate_hz, stale=self.stale_ms / 1000, priority=self.priority, guards=factory.guards
         )
 
+    @property
+    def sink(self) -> DatasetSink | None:
+        return None if self.record is None else DatasetSink(self.record)
+
     def episode(self, seed: int, options: Mapping[str, Any]) -> Episode:
         return Episode(seed, dict(options), self.execute, self.latency_ms / 1000)
 
@@ -123,8 +137,13 @@ def main(overrides: list[str]) -> int:
 
 
 def load_policy(cfg: DeployConfig, spec: EnvSpec) -> Any:
-    """The checkpoint's policy, that of a server, or the one that stands still."""
+    """The checkpoint's policy, that of a server, or the one that stands still.
+
+    A server's policy that cannot continue a chunk is not found out: the protocol does not say.
+    """
     if cfg.checkpoint == "none":
+        if cfg.chunking == "rtc":
+            raise ConfigError("chunking=rtc continues the chunks of a policy", got="checkpoint=none")
         return HoldStill(spec=spec)
     if cfg.remote:
         keep_freed_memory()
@@ -132,10 +151,23 @@ def load_policy(cfg: DeployConfig, spec: EnvSpec) -> Any:
         return RemotePolicy(address=cfg.checkpoint, spec=spec, token=token, timeout=cfg.timeout_ms / 1000)
     import torch
 
+    from ..policies.flow import FlowPolicy
     from ..vla.learning.policy import TorchPolicy
 
     torch.set_num_threads(cfg.threads)
-    return TorchPolicy.from_checkpoint(cfg.checkpoint)
+    policy = TorchPolicy.from_checkpoint(cfg.checkpoint)
+    if cfg.chunking == "rtc" and not policy.supports_prefix:
+        raise ConfigError(
+            "This policy cannot continue a chunk",
+            expected="one that denoises its chunks, such as policy=flow",
+            got=type(policy).__name__,
+            run="chunking=ensemble or chunking=latest",
+        )
+    if cfg.guidance is not None:
+        if not isinstance(policy, FlowPolicy):
+            raise ConfigError("Only FlowPolicy lets its guidance be chosen", got=type(policy).__name__)
+        policy.continue_by(cfg.guidance)
+    return policy
 
 
 def save(cfg: DeployConfig, config: Config, result: Mapping[str, Any], console: Console) -> None:
@@ -155,11 +187,13 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFactor
     policy = load_policy(cfg, spec)
     outcomes: list[Outcome] = []
     interrupted = False
-    with Session(factory=factory, settings=cfg.settings(factory)) as session:
+    about = {"config": config.to_dict()}
+    with Session(factory=factory, settings=cfg.settings(factory), sink=cfg.sink, provenance=about) as session:
         if session.warning:
             console.print(f"[yellow]{session.warning}[/yellow]", soft_wrap=True)
-        planner = Planner(policy=policy, spec=spec, targets=joint_targets(policy.spec, session.spec))
-        stolen = stolen_seconds()
+        targets = joint_targets(policy.spec, session.spec)
+        planner = Planner(policy=policy, spec=spec, targets=targets, chunking=cfg.chunking)
+        stolen, unrecorded = stolen_seconds(), ""
         end = time.monotonic() + cfg.seconds
         try:
             with _StatusLine(console, cfg, outcomes, end) as line, KeyboardStop(session.estop):
@@ -167,6 +201,7 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFactor
                     if time.monotonic() >= end or session.estop.pressed:
                         break
                     outcomes.append(session.run(episode, planner, line.show))
+                    unrecorded = warn_once(console, session.recording_warning, unrecorded)
         except KeyboardInterrupt:
             interrupted = True
             console.print("Interrupted: the robot is at rest.")
@@ -179,6 +214,13 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFactor
     show(cfg, console, result)
     save(cfg, config, result, console)
     return 130 if interrupted else 0
+
+
+def warn_once(console: Console, warning: str, said: str) -> str:
+    """Say a warning that has not been said; returns the one said last."""
+    if warning and warning != said:
+        console.print(Text(warning, "yellow"), soft_wrap=True)
+    return warning
 
 
 class _StatusLine:
@@ -218,7 +260,7 @@ class _StatusLine:
 
 # --- virtual time ----------------------------------------------------------------------------------------------
 
-_worker: tuple[LoopSettings, SimulatedBody, Planner] | WayhandError
+_worker: tuple[LoopSettings, SimulatedBody, Planner, bool] | WayhandError
 
 
 def _start_worker(cfg: DeployConfig, factory: SimulatedBodyFactory) -> None:
@@ -229,21 +271,24 @@ def _start_worker(cfg: DeployConfig, factory: SimulatedBodyFactory) -> None:
         _worker = error
 
 
-def _build(cfg: DeployConfig, factory: SimulatedBodyFactory) -> tuple[LoopSettings, SimulatedBody, Planner]:
+def _build(cfg: DeployConfig, factory: SimulatedBodyFactory) -> tuple[LoopSettings, SimulatedBody, Planner, bool]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     spec = factory.policy_spec()
     body = factory()
     policy = load_policy(cfg, spec)
-    planner = Planner(policy=policy, spec=spec, targets=joint_targets(policy.spec, body.spec))
-    return cfg.settings(factory), body, planner
+    targets = joint_targets(policy.spec, body.spec)
+    planner = Planner(policy=policy, spec=spec, targets=targets, chunking=cfg.chunking)
+    return cfg.settings(factory), body, planner, cfg.record is not None
 
 
-def _run(episode: Episode) -> tuple[Outcome, dict[str, Any]]:
+def _run(episode: Episode) -> tuple[Outcome, dict[str, Any], Recorded | None]:
     if isinstance(_worker, WayhandError):
         raise _worker
-    settings, body, planner = _worker
-    outcome, loop = run_virtual(episode, body, planner, settings)
-    return outcome, loop.report()
+    settings, body, planner, recorded = _worker
+    recorder = EpisodeRecorder(body.spec, settings.rate_hz) if recorded else None
+    outcome, loop = run_virtual(episode, body, planner, settings, recorder)
+    about = {"episode": asdict(episode), "outcome": asdict(outcome)}
+    return outcome, loop.report(), None if recorder is None else recorder.finish(outcome.success, about)
 
 
 def in_virtual_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFactory, console: Console) -> int:
@@ -252,11 +297,16 @@ def in_virtual_time(cfg: DeployConfig, config: Config, factory: SimulatedBodyFac
     outcomes: list[Outcome] = []
     reports: list[dict[str, Any]] = []
     context = get_context("spawn")
-    with ProcessPoolExecutor(cfg.workers, context, _start_worker, (cfg, factory)) as pool:
+    with ExitStack() as stack:
+        pool = stack.enter_context(ProcessPoolExecutor(cfg.workers, context, _start_worker, (cfg, factory)))
+        writer: EpisodeSink | None = None
         began = time.monotonic()
-        for outcome, report in pool.map(_run, episodes):
+        for outcome, report, episode in pool.map(_run, episodes):
             outcomes.append(outcome)
             reports.append(report)
+            if episode is not None and cfg.sink is not None:
+                writer = writer or stack.enter_context(cfg.sink(episode.spec))
+                writer.append(replace(episode, provenance={**episode.provenance, "config": config.to_dict()}))
             if len(outcomes) % 25 == 0:
                 left = (time.monotonic() - began) * (len(episodes) / len(outcomes) - 1)
                 wins = sum(o.success for o in outcomes)

@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from .chunking import ChunkBuffer
 from .clock import Clock
 from .motion import Motion
+from .recorder import Tick
 from .safety import SafetyGate
 
 RATES = (50.0, 1000.0)
@@ -105,6 +106,7 @@ class ControlLoop:
         check: asked every tick; its reason latches the gate.
         beat: called with the time at every wake-up, at least every `NAP` seconds: the sign of life.
         longest: an action is not executed once its observation is older than this [s].
+        trace: called at the end of every tick with what it did; must take bounded time.
         grace: after `policy_lost`, what is left of the chunk is executed for so long [s] at most; and a tick that
             comes later than this latches.
     """
@@ -119,6 +121,7 @@ class ControlLoop:
         rate_hz: float,
         check: Check | None = None,
         beat: Callable[[float], None] | None = None,
+        trace: Callable[[Tick], None] | None = None,
         longest: float = 2.0,
         grace: float = 0.1,
     ) -> None:
@@ -130,7 +133,8 @@ class ControlLoop:
         self.gate = gate
         self.timing = Timing.empty()
         self._robot, self._source, self._clock = robot, source, clock
-        self._check, self._beat = check, beat
+        self._check, self._beat, self._trace = check, beat, trace
+        self._lateness = 0.0
         self._longest, self._grace = longest, grace
         self._buffer = ChunkBuffer()
         self._waiting = True
@@ -157,10 +161,14 @@ class ControlLoop:
             self._take_over(chunk, deadline)
         self._supervise(deadline)
         end = deadline + self.dt
-        command = self.gate.step(self._reference(end, deadline), deadline)
+        reference = self._reference(end, deadline)
+        command = self.gate.step(reference, deadline)
         if self._buffer.observed_at is not None and not self.gate.latched:
             self.timing.age.add(deadline - self._buffer.observed_at)
         self._robot.command(command, end)
+        if self._trace is not None:
+            planned_at = self._buffer.observed_at or 0.0
+            self._trace(Tick(end, self._lateness, reference, command, self.gate.latched, planned_at))
         self.timing.ticks += 1
         self.timing.waiting += self._waiting
 
@@ -205,9 +213,10 @@ class ControlLoop:
             woken = self._sleep_until(deadline)
             if woken - deadline > self._grace:
                 self.gate.latch(f"the loop was blocked for {(woken - deadline) * 1000:.0f} ms")
+            self._lateness = woken - deadline
             self.tick(deadline)
             done = clock.now()
-            timing.lateness.add(woken - deadline)
+            timing.lateness.add(self._lateness)
             timing.work.add(done - woken)
             over = int((done - deadline) / self.dt)
             timing.missed += over

@@ -19,6 +19,7 @@ from .clock import MonotonicClock
 from .limits import Limits, joint_indices
 from .loop import ControlLoop, Timing
 from .motion import Motion
+from .recorder import TICK_SLOTS, Tick, tick_layout
 from .robots.simulated import SimulatedRobotLink, tell
 from .safety import Guard, SafetyGate
 from .sensors import JointWatch, Plausibility
@@ -57,6 +58,7 @@ class LoopSettings:
         longest: an action is not executed once its observation is older than this [s].
         guards: builds what is asked before every motion, in the loop's process, so it must be importable there.
         plausibility: of the sensors.
+        traced: whether every tick is published for a recorder.
     """
 
     rate_hz: float = 100.0
@@ -67,6 +69,7 @@ class LoopSettings:
     longest: float = 2.0
     guards: Callable[[], Sequence[Guard]] | None = None
     plausibility: Plausibility = field(default_factory=Plausibility)
+    traced: bool = False
 
     def gate(self, limits: Limits) -> SafetyGate:
         return SafetyGate(
@@ -80,7 +83,8 @@ class LoopSettings:
 
 
 class LoopLink:
-    """What lies between the loop and its operator: chunks and control in, status out, the emergency button, the beat.
+    """What lies between the loop and its operator: chunks and control in, status out, the emergency button, the beat;
+    and the ticks, for a recorder.
 
     Args:
         width: A, of a command.
@@ -91,6 +95,8 @@ class LoopLink:
         layouts = {"chunks": chunk_layout(width), "control": CONTROL, "status": STATUS}
         self._rings = {k: Ring(layout, 4, names[k] if names else None) for k, layout in layouts.items()}
         self.chunks, self.control, self.status = self._rings.values()
+        self.ticks = Ring(tick_layout(width), TICK_SLOTS, names["ticks"] if names else None)
+        self._rings["ticks"] = self.ticks
         self.estop = EmergencyStop(names["estop"] if names else None)
         self.beat = Cells(BEAT, names["beat"] if names else None)
 
@@ -148,6 +154,7 @@ class _Served:
             rate_hz=settings.rate_hz,
             check=self._check,
             beat=self._beat,
+            trace=self._trace if settings.traced else None,
             longest=settings.longest,
             grace=settings.stale,
         )
@@ -196,6 +203,9 @@ class _Served:
 
     def _beat(self, now: float) -> None:
         self._link.beat["beat"] = now
+
+    def _trace(self, tick: Tick) -> None:
+        self._link.ticks.write(**tick.record(self._robot.epoch))
 
     def _check(self, now: float, motion: Motion) -> str:
         """The emergency button, the driver and the joint sensors, once a tick."""

@@ -6,7 +6,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +16,9 @@ from . import process, watchdog
 from .cells import EmergencyStop
 from .clock import MonotonicClock
 from .limits import Limits
-from .planner import Planner
+from .planner import LatencyEstimate, Planner
 from .process import EXIT, FAULT, HOLD, LOST, RUN, LoopLink, LoopSettings, Status, encode_reason, read_status
+from .recorder_process import RecorderLink, SinkFactory
 from .robots import simulated
 from .robots.simulated import BodyFactory, SimulatedRobotLink, decode_outcome, tell
 from .sensors import CameraWatch
@@ -113,12 +114,24 @@ class Session:
     Args:
         factory: builds the simulated body; it travels to the simulator's process, so it must be importable there.
         settings: of the loop.
+        sink: where recorded episodes go, opened in the recorder's own process; None records nothing.
+        provenance: what every recorded episode says of the run besides its seed, options and end; JSON types.
 
     `spec` is the robot's, `warning` one line about missing real-time rights, empty where there are all. `estop` is a
     button that any process may press by its name; while it is pressed no episode begins.
     """
 
-    def __init__(self, *, factory: BodyFactory, settings: LoopSettings) -> None:
+    def __init__(
+        self,
+        *,
+        factory: BodyFactory,
+        settings: LoopSettings,
+        sink: SinkFactory | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        settings = replace(settings, traced=sink is not None)
+        self._provenance = dict(provenance or {})
+        self._recorder: RecorderLink | None = None
         self._clock = MonotonicClock()
         self._epoch, self._seen = 0, 0
         with ExitStack() as stack:  # undoes a start that fails half-way
@@ -132,6 +145,10 @@ class Session:
             stack.callback(self._link.close)
             self._robot.tell({"rings": self._body.names})
             rings = (self._body.names, self._link.names)
+            if sink is not None:
+                names = {"observation": self._body.names["observation"], "ticks": self._link.names["ticks"]}
+                self._recorder = RecorderLink(sink, self.spec, settings.rate_hz, names)
+                stack.callback(self._recorder.close)
             self._watchdog = _Child(
                 "watchdog", watchdog.serve, self.spec, settings.rate_hz, settings.priority + 10,
                 self._body.names, self._link.beat.name,
@@ -166,6 +183,11 @@ class Session:
         return status
 
     @property
+    def recording_warning(self) -> str:
+        """Why nothing is recorded any more; empty while all is well and where nothing was to be recorded."""
+        return "" if self._recorder is None else self._recorder.warning
+
+    @property
     def estop(self) -> EmergencyStop:
         return self._link.estop
 
@@ -196,15 +218,28 @@ class Session:
         self._epoch += 1
         self._cameras.reset()
         planner.reset(episode.seed)
+        if self._recorder is not None:
+            self._recorder.begin(self._epoch)
         request = {"seed": episode.seed, "options": dict(episode.options), "epoch": self._epoch}
         self._robot.tell({"reset": request})
         answer = self._robot.hear(START_TIMEOUT)
         start, limit = float(answer["start"]), float(answer["time_limit"])
         self._control(RUN)
+        outcome: Outcome | None = None
         try:
-            return self._drive(episode, planner, start, limit, on_status)
+            outcome = self._drive(episode, planner, start, limit, on_status)
+            return outcome
         finally:
-            self.halt()
+            try:
+                self.halt()
+            finally:
+                self._end_recording(episode, outcome)
+
+    def _end_recording(self, episode: Episode, outcome: Outcome | None) -> None:
+        if self._recorder is not None:
+            ended = {"reason": "interrupted"} if outcome is None else asdict(outcome)
+            about = {**self._provenance, "episode": asdict(episode), "outcome": ended}
+            self._recorder.end(None if outcome is None else outcome.success, about)
 
     def _drive(
         self,
@@ -215,14 +250,16 @@ class Session:
         on_status: Callable[[Status, float], None] | None,
     ) -> Outcome:
         due, inferences = start, 0
+        latency = LatencyEstimate()
         while True:
             observation = self._fresh(due)
             if observation is not None and self._trusted(observation):
-                chunk = self._planned(planner, observation)
+                chunk = self._planned(planner, observation, max(latency.seconds, episode.latency))
                 if episode.latency > 0:
                     self._clock.sleep_until(observation.time + episode.latency)
                 if chunk is not None:
                     write_chunk(self._link.chunks, chunk, self._epoch)
+                    latency.add(self._clock.now() - observation.time)
                     inferences += 1
                 due = observation.time + episode.execute * self.spec.control_dt
             self._robot.check()
@@ -236,10 +273,10 @@ class Session:
                 return Outcome(episode.seed, bool(outcome), seconds, reason, inferences)
             self._clock.sleep_until(self._clock.now() + POLL)
 
-    def _planned(self, planner: Planner, observation: Observation) -> ActionChunk | None:
+    def _planned(self, planner: Planner, observation: Observation, latency: float) -> ActionChunk | None:
         """A chunk, or None where the policy's server is out of reach: then what is left of the last one is the end."""
         try:
-            return planner.plan(observation)
+            return planner.plan(observation, latency)
         except RobotError:
             self.policy_lost()
             return None

@@ -11,6 +11,7 @@ from .loop import ControlLoop
 from .motion import Motion
 from .planner import Planner
 from .process import LoopSettings
+from .recorder import EpisodeRecorder
 from .robots.simulated import SimulatedBody, SimulatedRobot
 from .sensors import CameraWatch, JointWatch
 from .session import Episode, Outcome
@@ -33,16 +34,26 @@ class _Delayed:
 
 
 def run_virtual(
-    episode: Episode, body: SimulatedBody, planner: Planner, settings: LoopSettings
+    episode: Episode,
+    body: SimulatedBody,
+    planner: Planner,
+    settings: LoopSettings,
+    recorder: EpisodeRecorder | None = None,
 ) -> tuple[Outcome, ControlLoop]:
     """One episode, deterministic: the same arguments give the same trajectory on any machine and under any load.
 
-    Inference takes `episode.latency` seconds of virtual time, whatever it takes in reality. Returns the outcome and
-    the loop, for its report.
+    Inference takes `episode.latency` seconds of virtual time, whatever it takes in reality. `recorder` is shown every
+    observation and every tick. Returns the outcome and the loop, for its report.
     """
     clock = VirtualClock()
-    robot = SimulatedRobot(body=body)
+    robot = SimulatedRobot(body=body, on_period=lambda: observe())
     robot.reset(episode.seed, episode.options)
+
+    def observe() -> None:
+        if recorder is not None:
+            recorder.observe(robot.read())
+
+    observe()
     planner.reset(episode.seed)
     clock.on_advance.append(robot.advance_to)
     flying = _Delayed(clock)
@@ -61,6 +72,7 @@ def run_virtual(
         clock=clock,
         rate_hz=settings.rate_hz,
         check=check,
+        trace=None if recorder is None else recorder.tick,
         longest=settings.longest,
         grace=settings.stale,
     )
@@ -78,7 +90,7 @@ def run_virtual(
             if fault:
                 loop.gate.latch(fault)
             elif usable:
-                flying.send(planner.plan(observation), observation.time + episode.latency)
+                flying.send(planner.plan(observation, episode.latency), observation.time + episode.latency)
             inferences += 1
         loop.tick(now)
         index += 1

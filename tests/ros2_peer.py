@@ -1,0 +1,214 @@
+"""A robot of a ROS 2 graph in a process of its own, for the tests: it knows Wayhand from nothing but its topics.
+
+Its types are written down from the ROS 2 message definitions and serialised by Cyclone DDS itself. It publishes a
+joint state, an odometry and an image, and prints every command it gets and every remote endpoint it sees, as JSON.
+Usage: python ros2_peer.py DOMAIN PNG_AS_HEX; ends with its standard input.
+"""
+
+# Cyclone resolves the annotations of a type when it makes it, so they must not be strings.
+import json
+import select
+import sys
+import time
+from dataclasses import dataclass
+
+from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription
+from cyclonedds.core import Policy, Qos
+from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.idl import IdlStruct
+from cyclonedds.idl.types import array, float64, int32, sequence, uint8, uint32
+from cyclonedds.pub import DataWriter
+from cyclonedds.sub import DataReader
+from cyclonedds.topic import Topic
+
+CONFIG = """<CycloneDDS><Domain><General><Interfaces><NetworkInterface name="lo"/></Interfaces>
+<AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>
+<Peers><Peer address="127.0.0.1"/></Peers></Discovery></Domain></CycloneDDS>"""
+
+
+@dataclass
+class Time(IdlStruct, typename="builtin_interfaces.msg.dds_.Time_"):
+    sec: int32 = 0
+    nanosec: uint32 = 0
+
+
+@dataclass
+class Duration(IdlStruct, typename="builtin_interfaces.msg.dds_.Duration_"):
+    sec: int32
+    nanosec: uint32
+
+
+@dataclass
+class Header(IdlStruct, typename="std_msgs.msg.dds_.Header_"):
+    stamp: Time
+    frame_id: str
+
+
+@dataclass
+class JointState(IdlStruct, typename="sensor_msgs.msg.dds_.JointState_"):
+    header: Header
+    name: sequence[str]
+    position: sequence[float64]
+    velocity: sequence[float64]
+    effort: sequence[float64]
+
+
+@dataclass
+class CompressedImage(IdlStruct, typename="sensor_msgs.msg.dds_.CompressedImage_"):
+    header: Header
+    format: str
+    data: sequence[uint8]
+
+
+@dataclass
+class JointTrajectoryPoint(IdlStruct, typename="trajectory_msgs.msg.dds_.JointTrajectoryPoint_"):
+    positions: sequence[float64]
+    velocities: sequence[float64]
+    accelerations: sequence[float64]
+    effort: sequence[float64]
+    time_from_start: Duration
+
+
+@dataclass
+class JointTrajectory(IdlStruct, typename="trajectory_msgs.msg.dds_.JointTrajectory_"):
+    header: Header
+    joint_names: sequence[str]
+    points: sequence[JointTrajectoryPoint]
+
+
+@dataclass
+class MultiArrayDimension(IdlStruct, typename="std_msgs.msg.dds_.MultiArrayDimension_"):
+    label: str
+    size: uint32
+    stride: uint32
+
+
+@dataclass
+class MultiArrayLayout(IdlStruct, typename="std_msgs.msg.dds_.MultiArrayLayout_"):
+    dim: sequence[MultiArrayDimension]
+    data_offset: uint32
+
+
+@dataclass
+class Float64MultiArray(IdlStruct, typename="std_msgs.msg.dds_.Float64MultiArray_"):
+    layout: MultiArrayLayout
+    data: sequence[float64]
+
+
+@dataclass
+class Vector3(IdlStruct, typename="geometry_msgs.msg.dds_.Vector3_"):
+    x: float64
+    y: float64
+    z: float64
+
+
+@dataclass
+class Point(IdlStruct, typename="geometry_msgs.msg.dds_.Point_"):
+    x: float64
+    y: float64
+    z: float64
+
+
+@dataclass
+class Quaternion(IdlStruct, typename="geometry_msgs.msg.dds_.Quaternion_"):
+    x: float64
+    y: float64
+    z: float64
+    w: float64
+
+
+@dataclass
+class Pose(IdlStruct, typename="geometry_msgs.msg.dds_.Pose_"):
+    position: Point
+    orientation: Quaternion
+
+
+@dataclass
+class PoseWithCovariance(IdlStruct, typename="geometry_msgs.msg.dds_.PoseWithCovariance_"):
+    pose: Pose
+    covariance: array[float64, 36]
+
+
+@dataclass
+class Twist(IdlStruct, typename="geometry_msgs.msg.dds_.Twist_"):
+    linear: Vector3
+    angular: Vector3
+
+
+@dataclass
+class TwistWithCovariance(IdlStruct, typename="geometry_msgs.msg.dds_.TwistWithCovariance_"):
+    twist: Twist
+    covariance: array[float64, 36]
+
+
+@dataclass
+class Odometry(IdlStruct, typename="nav_msgs.msg.dds_.Odometry_"):
+    header: Header
+    child_frame_id: str
+    pose: PoseWithCovariance
+    twist: TwistWithCovariance
+
+
+PUBLISHED = {"rt/joint_states": JointState, "rt/odom": Odometry, "rt/front/compressed": CompressedImage}
+TAKEN = {
+    "rt/arm_controller/joint_trajectory": JointTrajectory,
+    "rt/gripper_controller/commands": Float64MultiArray,
+    "rt/cmd_vel": Twist,
+}
+
+
+def say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def numbers(values: object) -> list[float]:
+    return [float(v) for v in values]
+
+
+def describe(sample: object) -> object:
+    if isinstance(sample, JointTrajectory):
+        points = [
+            [numbers(p.positions), numbers(p.velocities), p.time_from_start.sec + p.time_from_start.nanosec * 1e-9]
+            for p in sample.points
+        ]
+        return {"names": list(sample.joint_names), "points": points}
+    if isinstance(sample, Float64MultiArray):
+        return {"data": numbers(sample.data)}
+    return {"linear": sample.linear.x, "left": sample.linear.y, "turn": sample.angular.z}
+
+
+def main(number: int, image: bytes) -> None:
+    domain = Domain(number, CONFIG)
+    me = DomainParticipant(number)
+    # As ros2_control does: reliable publishers of state, subscriptions with the defaults of the middleware.
+    cdr = Policy.DataRepresentation(use_cdrv0_representation=True)
+    reliable = Qos(Policy.Reliability.Reliable(max_blocking_time=100_000_000), Policy.History.KeepLast(10), cdr)
+    writers = {name: DataWriter(me, Topic(me, name, kind), reliable) for name, kind in PUBLISHED.items()}
+    readers = {name: DataReader(me, Topic(me, name, kind), reliable) for name, kind in TAKEN.items()}
+    endpoints = {
+        "publication": BuiltinDataReader(me, BuiltinTopicDcpsPublication),
+        "subscription": BuiltinDataReader(me, BuiltinTopicDcpsSubscription),
+    }
+    header = Header(Time(), "base")
+    zeros = [0.0] * 36
+    while not select.select([sys.stdin], [], [], 0.01)[0]:
+        header.stamp = Time(int(time.time()), int(time.time() % 1 * 1e9))
+        writers["rt/joint_states"].write(JointState(header, ["width", "q2", "q1"], [0.04, -0.2, 0.3], [], []))
+        pose = Pose(Point(1.5, -2.5, 0.0), Quaternion(0.0, 0.0, 2**-0.5, 2**-0.5))
+        twist = Twist(Vector3(0.25, 0.0, 0.0), Vector3(0.0, 0.0, -0.5))
+        odometry = Odometry(header, "base", PoseWithCovariance(pose, zeros), TwistWithCovariance(twist, zeros))
+        writers["rt/odom"].write(odometry)
+        writers["rt/front/compressed"].write(CompressedImage(header, "png", list(image)))
+        for name, reader in readers.items():
+            for sample in reader.take(16):
+                if isinstance(sample, TAKEN[name]):
+                    say(topic=name, command=describe(sample))
+        for kind, reader in endpoints.items():
+            for found in reader.take(64):
+                if getattr(found, "participant_key", me.guid) != me.guid:
+                    say(endpoint=kind, topic=found.topic_name, type=found.type_name)
+    del domain
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), bytes.fromhex(sys.argv[2]))

@@ -1,0 +1,192 @@
+"""The recorder in a process of its own: it reads what is published anyway, so nobody waits for it and its death costs
+the recording alone."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from multiprocessing.connection import Connection
+from typing import Any
+
+from ..contract import EnvSpec, EpisodeSink
+from ..errors import RobotError
+from .clock import MonotonicClock
+from .recorder import TICK_SLOTS, EpisodeRecorder, Tick, recorded_spec, tick_layout
+from .robots.simulated import tell
+from .shared import Ring, observation_layout, to_observation
+
+SinkFactory = Callable[[EnvSpec], AbstractContextManager[EpisodeSink]]
+"""Opens where episodes go; it travels to the recorder's process, so it must be importable there."""
+POLL = 0.005
+"""Seconds between two looks at the rings."""
+START_TIMEOUT, COMMIT_TIMEOUT, STOP_TIMEOUT = 60.0, 60.0, 10.0
+
+
+class RecorderLink:
+    """The operator's end: tells the recorder where an episode begins and ends, and outlives it.
+
+    Args:
+        sink: where episodes go.
+        spec: of the robot.
+        rate_hz: of the loop.
+        rings: names of the rings `observation` and `ticks`.
+
+    `warning` says why nothing is recorded any more; empty while all is well. `episodes` counts what was committed.
+
+    Raises `RobotError` where the recorder cannot start; afterwards nothing of it raises.
+    """
+
+    def __init__(self, sink: SinkFactory, spec: EnvSpec, rate_hz: float, rings: Mapping[str, str]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=serve, args=(sink, spec, rate_hz, dict(rings), theirs), name="recorder", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self.warning, self._why = "", ""
+        self.episodes = 0
+        self._hear(START_TIMEOUT)
+        if self.warning:
+            self.close()
+            raise RobotError("The recorder cannot start", got=self._why)
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def begin(self, epoch: int) -> None:
+        """Record what is published with `epoch` from now on."""
+        self._tell({"begin": epoch})
+        self._hear(STOP_TIMEOUT)
+
+    def end(self, success: bool | None, provenance: Mapping[str, Any]) -> None:
+        """Commit the episode; waits for it, while the robot rests."""
+        self._tell({"success": success, "provenance": dict(provenance)})
+        self.episodes += bool(self._hear(COMMIT_TIMEOUT).get("committed"))
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        if not self.warning:
+            try:
+                tell(self._pipe, message)
+            except OSError:
+                self._lost("it died")
+
+    def _hear(self, timeout: float) -> dict[str, Any]:
+        if self.warning:
+            return {}
+        try:
+            if not self._pipe.poll(timeout):
+                self._lost(f"it does not answer in {timeout:g} s")
+                return {}
+            message = json.loads(self._pipe.recv_bytes())
+        except (EOFError, OSError):
+            self._lost("it died")
+            return {}
+        if "error" in message:
+            self._lost(str(message["error"]))
+        return message
+
+    def _lost(self, why: str) -> None:
+        if why == "it died":
+            self._process.join(STOP_TIMEOUT)
+            why += f" with exit code {self._process.exitcode}"
+        self._why = why
+        kept = f"the {self.episodes} episodes before are safe" if self.episodes else "no episode was written"
+        self.warning = f"The recorder is gone: {why}; {kept}, the run goes on unrecorded"
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join(STOP_TIMEOUT)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+
+
+def serve(sink: SinkFactory, spec: EnvSpec, rate_hz: float, rings: Mapping[str, str], pipe: Connection) -> None:
+    """The recorder's process. Requests are `{"begin": epoch}`, answered by `{"begun": epoch}`, and
+    `{"success", "provenance"}`, answered by `{"committed": bool}`. It ends with its parent, after committing what it
+    has."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        observations = Ring(observation_layout(spec), 4, rings["observation"])
+        ticks = Ring(tick_layout(spec.action_dim), TICK_SLOTS, rings["ticks"])
+        try:
+            with sink(recorded_spec(spec, rate_hz)) as episodes:
+                tell(pipe, {"ready": True})
+                _Served(episodes, spec, rate_hz, observations, ticks, pipe).run()
+        finally:
+            observations.close()
+            ticks.close()
+    except BrokenPipeError:
+        pass
+    except Exception as error:
+        try:
+            tell(pipe, {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
+        except OSError:
+            pass
+
+
+class _Served:
+    def __init__(
+        self, sink: EpisodeSink, spec: EnvSpec, rate_hz: float, observations: Ring, ticks: Ring, pipe: Connection
+    ) -> None:
+        self._sink, self._spec, self._rate_hz, self._pipe = sink, spec, rate_hz, pipe
+        self._observations, self._ticks = observations, ticks
+        self._recorder: EpisodeRecorder | None = None
+        self._epoch = 0
+        self._seen, self._ticked = 0, 0
+        self._missed = 0
+
+    def run(self) -> None:
+        while True:
+            try:
+                request = json.loads(self._pipe.recv_bytes()) if self._pipe.poll(POLL) else None
+            except EOFError:
+                self._commit(None, {"reason": "the operator's process ended"})
+                return
+            if request is not None and "begin" in request:
+                self._recorder = EpisodeRecorder(self._spec, self._rate_hz)
+                self._epoch, self._missed = int(request["begin"]), 0
+                tell(self._pipe, {"begun": self._epoch})
+            self._read()
+            if request is not None and "success" in request:
+                self._settle()
+                tell(self._pipe, {"committed": self._commit(request["success"], request["provenance"])})
+
+    def _settle(self) -> None:
+        """Wait for one more observation, which takes the ticks of the stop with it."""
+        clock, seen = MonotonicClock(), self._observations.count
+        deadline = clock.now() + 2 * self._spec.control_dt
+        while self._observations.count == seen and clock.now() < deadline:
+            clock.sleep_until(clock.now() + POLL)
+        self._read()
+
+    def _read(self) -> None:
+        """What is new, each observation after the ticks before it: those are published before its time."""
+        seen, ticked = self._seen, self._ticked
+        observations, self._seen = self._observations.since(seen)
+        ticks, self._ticked = self._ticks.since(ticked)
+        if self._recorder is None:
+            return
+        mine = [o for o in observations if int(o["epoch"]) == self._epoch]
+        self._missed += self._seen - seen - len(observations) + self._ticked - ticked - len(ticks)
+        for record in ticks:
+            if int(record["epoch"]) == self._epoch:
+                self._recorder.tick(Tick.from_record(record))
+        for record in mine:
+            self._recorder.observe(to_observation(record))
+
+    def _commit(self, success: bool | None, provenance: Mapping[str, Any]) -> bool:
+        if self._recorder is None:
+            return False
+        episode = self._recorder.finish(success, {**provenance, "records_missed": self._missed})
+        self._recorder = None
+        if episode is not None:
+            self._sink.append(episode)
+        return episode is not None
