@@ -29,9 +29,10 @@ class Planner:
             targets for the same moment are averaged (`TemporalEnsemble`); "rtc": real-time chunking, the policy is
             told what is left of the last chunk and how late its answer will be.
 
-    With "rtc" the prefix is in the policy's own action units. Absolute groups continue, to the nearest period. Increments
-    chain from the pose the robot was commanded to where its observations report one (extras `ee_target`), up to the
-    environment's clamps and the gate's limits; else from the measured pose, with a seam of the tracking error.
+    With "rtc" the prefix is in the policy's own action units. Absolute groups continue, to the nearest period.
+    Increments chain from the pose the robot was commanded to where its observations report one (extras `ee_target`),
+    up to the environment's clamps and the gate's limits; else from the measured pose, with a seam of the tracking
+    error.
     """
 
     def __init__(self, *, policy: Policy, spec: EnvSpec, targets: JointTargets, chunking: Chunking = "latest") -> None:
