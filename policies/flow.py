@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..vla.backbones import Backbone
+from ..vla.backbones.flow import NoiseAtOne
 from ..vla.backbones.guidance import Guidance, Prefix, Schedule
 from ..vla.backbones.trunk import Trunk, sinusoidal
 from ..vla.contract import ActionChunk, EnvSpec
@@ -71,15 +72,6 @@ class VelocityField(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, condition)
         return self.leave(hidden).unflatten(-1, self.shape)
-
-
-def integrate(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:
-    """Euler from t = 1 (noise [B …]) to t = 0 (data) in `steps` equal steps of dx/dt = v(x, t)."""
-    x = noise
-    for k in range(steps):
-        t = torch.full((noise.shape[0],), 1 - k / steps, device=noise.device)
-        x = x - velocity(x, t) / steps
-    return x
 
 
 class FlowPolicy(TorchPolicy):
@@ -189,12 +181,14 @@ class FlowPolicy(TorchPolicy):
         noise = torch.from_numpy(rows).to(condition.device)
         old = self._prefix(prefix or [], delay, noise)
         if old is None:
-            return integrate(lambda x, t: self.velocity(x, t, condition), noise, self.steps)
+            return NoiseAtOne.integrate(lambda x, t: self.velocity(x, t, condition), noise, self.steps)
         if self._guidance is None:
             return self._inpaint(condition, noise, old)
         with torch.inference_mode(False):
             condition = condition.detach().clone()  # autograd saves no tensor of inference mode
-        return integrate(self._guidance.guide(lambda x, t: self.velocity(x, t, condition), old), noise, self.steps)
+        return NoiseAtOne.integrate(
+            self._guidance.guide(lambda x, t: self.velocity(x, t, condition), old), noise, self.steps
+        )
 
     def _inpaint(self, condition: Tensor, noise: Tensor, old: Prefix) -> Tensor:
         """The chunk whose committed actions are given, clean, at every step."""
@@ -204,7 +198,7 @@ class FlowPolicy(TorchPolicy):
         def velocity(x: Tensor, t: Tensor) -> Tensor:
             return self.velocity(torch.where(keep, old.actions, x), t, condition, clean)
 
-        return torch.where(keep, old.actions, integrate(velocity, noise, self.steps))
+        return torch.where(keep, old.actions, NoiseAtOne.integrate(velocity, noise, self.steps))
 
     def _prefix(self, chunks: Sequence[ActionChunk | None], delay: int, like: Tensor) -> Prefix | None:
         """What is in execution, normalised and padded to [B H A]; None where nothing is."""

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from ..vla.backbones.attention import CrossLayer, EncoderLayer
 from ..vla.backbones.text import TextEncoder
 from ..vla.contract import ActionChunk, EnvSpec, Memory, Observation
-from ..vla.errors import SpecError
 from ..vla.learning.batch import Batch, collate
 from ..vla.normalize import NormStats
 
@@ -64,8 +63,6 @@ class ViewpointPolicy(nn.Module):
         text: encoder of the instruction.
         width, heads, text_depth, depth, dropout: of the transformer.
         see: numbers a view's features are first reduced to.
-        names: what the features of a third of a view say is there, in words, where they say it (`ViewTower`): a view
-            then also enters as the vectors of those words, so that seen and told things meet in one space.
         buckets: parts in which a batch is learned from, by number of candidates, so that little of it is padding.
         max_hops: hops beyond it share one position.
         vision: False for an agent that sees the graph's geometry but no features.
@@ -85,7 +82,6 @@ class ViewpointPolicy(nn.Module):
         depth: int = 2,
         dropout: float = 0.1,
         see: int = 64,
-        names: Sequence[str] | None = None,
         buckets: int = 4,
         max_hops: int = 20,
         vision: bool = True,
@@ -106,12 +102,6 @@ class ViewpointPolicy(nn.Module):
         self.readers = nn.ModuleList([EncoderLayer(width, heads, dropout) for _ in range(text_depth)])
         self.read_out = nn.LayerNorm(width)
         self.see = nn.Linear(features, see)
-        self.names = tuple(names or ())
-        if self.names and features % len(self.names):
-            raise SpecError(
-                "The names do not fit the features", expected=f"a divisor of {features}", got=f"{len(self.names)} names"
-            )
-        self.spoken = nn.Linear(text.width, see, bias=False) if self.names else None
         self.directions = nn.Linear(3 * see + 2, width)
         self.candidates = nn.Linear(see + 7, width)
         self.place = nn.Linear(2 * see, width)
@@ -244,11 +234,7 @@ class ViewpointPolicy(nn.Module):
     def panorama(self, batch: Batch) -> Tensor:
         """What each view shows, float [B 36 S]; zeros where vision is off."""
         views = (batch[PANORAMA].float() - self.get_buffer("_shift")) / self.get_buffer("_scale")
-        weight = self.see.weight
-        if self.spoken is not None:
-            words = self.spoken(self.text.meaning(self.names)).T
-            weight = weight + words.repeat(1, views.shape[-1] // len(self.names))
-        seen = self.blur(nn.functional.linear(views, weight, self.see.bias))
+        seen = self.blur(self.see(views))
         return seen if self.vision else torch.zeros_like(seen)
 
     def been(self, batch: Batch, places: Tensor, known: Tensor) -> Tensor:

@@ -22,10 +22,11 @@ from rich.text import Text
 from ..vla.bridge.client import RemotePolicy
 from ..vla.bridge.keyboard import KeyboardStop
 from ..vla.bridge.memory import keep_freed_memory
-from ..vla.bridge.planner import Chunking, HoldStill, Planner
+from ..vla.bridge.planner import Chunking, Planner
 from ..vla.bridge.process import LoopSettings, Status
 from ..vla.bridge.realtime import stolen_seconds
 from ..vla.bridge.recorder import EpisodeRecorder
+from ..vla.bridge.replay import NullPolicy
 from ..vla.bridge.robots.simulated import SimulatedBody
 from ..vla.bridge.session import Episode, Outcome, Session
 from ..vla.bridge.tokens import read_token
@@ -144,7 +145,7 @@ def load_policy(cfg: DeployConfig, spec: EnvSpec) -> Any:
     if cfg.checkpoint == "none":
         if cfg.chunking == "rtc":
             raise ConfigError("chunking=rtc continues the chunks of a policy", got="checkpoint=none")
-        return HoldStill(spec=spec)
+        return NullPolicy(spec=spec)
     if cfg.remote:
         keep_freed_memory()
         token = read_token(cfg.token_file)

@@ -24,7 +24,7 @@ from .compose import load
 from .parts import swapped
 from .pretrain_measure import compare, measure, show
 from .pretrain_render import DESCRIPTION, SPLITS, counts_from, render
-from .train import cores, discard, flat
+from .train import cores, discard, resume_point
 
 HELP = """\
 Usage: wayhand pretrain data=PATH out=RUN [vlm=VLM] [objectives=OBJECTIVES] [key=value …]
@@ -144,7 +144,7 @@ def pretrain(cfg: PretrainConfig, whole: Config, overrides: list[str]) -> int:
     sources, tests = sources_of(cfg, console)
     if cfg.overwrite:
         discard(cfg.out)
-    resume = resume_point(cfg, whole)
+    resume = resume_point(cfg.out, whole, FREE_TO_CHANGE)
     node = resume.policy if resume else recipe(cfg, sources)
     torch.manual_seed(cfg.seed)
     model: Pretrainer = instantiate(node)
@@ -249,25 +249,6 @@ def spoken(sources: Mapping[str, Pairs]) -> list[str]:
         for i in range(min(len(pairs), SAMPLED)):
             texts = pairs.texts(i)
             found += [*texts.captions, *(q.question for q in texts.questions), *(q.answer for q in texts.questions)]
-    return found
-
-
-def resume_point(cfg: PretrainConfig, whole: Config) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint in `out`, if it is of this run; raises `ConfigError` listing what differs."""
-    if not checkpoint.steps(cfg.out):
-        return None
-    found = checkpoint.load(cfg.out)
-    ours, theirs = flat(whole.to_dict()), flat(found.config)
-    changed = [
-        f"{key}: {theirs.get(key)} → {ours.get(key)}"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key) and key not in FREE_TO_CHANGE
-    ]
-    if changed:
-        raise ConfigError(
-            f"{cfg.out} holds a run with other settings: " + "; ".join(changed),
-            expected="the same settings to continue, another `out`, or overwrite=true to start again",
-        )
     return found
 
 

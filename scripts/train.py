@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ def main(overrides: list[str]) -> int:
     if cfg.overwrite and processes.is_main_process:
         discard(cfg.out)
     processes.wait_for_everyone()
-    resume = resume_point(cfg, whole)
+    resume = resume_point(cfg.out, whole)
     spec, stats = (resume.spec, resume.stats) if resume else describe(datasets, cfg)
     torch.manual_seed(cfg.seed)
     policy: TorchPolicy = instantiate(cfg.policy, spec=spec, stats=stats)
@@ -162,20 +162,20 @@ def merged(parts: Sequence[Any]) -> dict[str, Any]:
     return {"mean": mean, "std": np.sqrt(variance), **low, **high}
 
 
-def resume_point(cfg: TrainConfig, whole: Config) -> checkpoint.Checkpoint | None:
-    """The newest checkpoint in `out`, if it is of this run; raises `ConfigError` listing what differs."""
-    if not checkpoint.steps(cfg.out):
+def resume_point(out: Path, whole: Config, free: Collection[str] = FREE_TO_CHANGE) -> checkpoint.Checkpoint | None:
+    """The newest checkpoint in `out` if it is of this run; raises `ConfigError` listing what differs and may not."""
+    if not checkpoint.steps(out):
         return None
-    found = checkpoint.load(cfg.out)
+    found = checkpoint.load(out)
     ours, theirs = flat(whole.to_dict()), flat(found.config)
     changed = [
         f"{key}: {theirs.get(key)} → {ours.get(key)}"
         for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key) and key not in FREE_TO_CHANGE
+        if ours.get(key) != theirs.get(key) and key not in free
     ]
     if changed:
         raise ConfigError(
-            f"{cfg.out} holds a run with other settings: " + "; ".join(changed),
+            f"{out} holds a run with other settings: " + "; ".join(changed),
             expected="the same settings to continue, another `out`, or overwrite=true to start again",
         )
     return found

@@ -12,8 +12,9 @@ from bridge_body import CARTESIAN, LIMITS, ROBOT, START, Plane, Steady, StickBod
 from wayhand.vla.bridge.chunking import ChunkBuffer, JointTargets, integrate_pose
 from wayhand.vla.bridge.clock import MonotonicClock, VirtualClock
 from wayhand.vla.bridge.loop import ControlLoop, Histogram
-from wayhand.vla.bridge.planner import HoldStill, Planner
+from wayhand.vla.bridge.planner import Planner
 from wayhand.vla.bridge.process import LoopSettings
+from wayhand.vla.bridge.replay import NullPolicy
 from wayhand.vla.bridge.robots.simulated import SimulatedRobot
 from wayhand.vla.bridge.safety import SafetyGate
 from wayhand.vla.bridge.session import Episode
@@ -345,7 +346,7 @@ def test_a_wrong_spec_is_refused_before_anything_moves() -> None:
 
 @pytest.mark.parametrize("spec", [CARTESIAN, ROBOT])
 def test_the_policy_that_stands_still_does(spec: Any) -> None:
-    outcome, loop, path = drive(HoldStill(spec=spec))
+    outcome, loop, path = drive(NullPolicy(spec=spec))
     assert outcome.reason == "" and not outcome.success
     assert np.ptp(path, axis=0).max() < 1e-6 and loop.report()["limited_ticks"] < 5
 

@@ -17,7 +17,6 @@ from wayhand.vla import checkpoint
 from wayhand.vla.backbones.views import ViewTower
 from wayhand.vla.backbones.words import WordEncoder, tokenize, vocabulary
 from wayhand.vla.contract import Observation, Policy
-from wayhand.vla.errors import SpecError
 from wayhand.vla.learning import dagger
 from wayhand.vla.learning.loop import Settings, fit
 from wayhand.vla.learning.policy import TorchPolicy
@@ -137,35 +136,6 @@ def test_what_is_switched_off_has_no_influence(switch: str, path: str) -> None:
         other = {**flat, path: ["stop"] * 4 if path == "task" else flat[path] + 1}
         same = bool(agent.loss(flat)[0] == agent.loss(other)[0])
         assert same is not value
-
-
-def test_a_feature_says_its_name_and_not_its_number() -> None:
-    batch = practice()
-    width = batch.spec.extras["panorama"].shape[1]
-    names = [("north", "east", "stairs", "nothing known")[i % 4] for i in range(width)]
-    first = policy(batch, names=names).eval()
-    flat = dagger.rollout(first, batch, 0, 1.0, 0)
-    flat[PANORAMA] = torch.rand(flat[PANORAMA].shape)
-    order = torch.randperm(width)
-    second = policy(batch, names=[names[i] for i in order]).eval()
-    second.load_state_dict(first.state_dict())
-    mixed = {**flat, PANORAMA: flat[PANORAMA][..., order]}
-    for agent in (first, second):
-        agent.get_buffer("_shift").zero_(), agent.get_buffer("_scale").fill_(1.0)
-        torch.nn.init.zeros_(agent.see.weight)
-    assert torch.allclose(first.loss(flat)[0], second.loss(mixed)[0], atol=1e-5)
-    assert not torch.allclose(first.loss(flat)[0], second.loss(flat)[0], atol=1e-5)
-
-
-def test_names_that_do_not_fit_the_features_are_refused() -> None:
-    with pytest.raises(SpecError, match="do not fit"):
-        policy(practice(), names=["a"] * 1000)
-
-
-def test_a_word_means_the_same_wherever_it_stands() -> None:
-    text = WordEncoder(words=["red", "chair"], width=8)
-    alone, twice, order, unknown = text.meaning(["red chair", "red chair thing", "chair red", "thing"])
-    assert torch.allclose(alone, twice) and torch.allclose(alone, order) and not unknown.any()
 
 
 # --- imitation -------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from wayhand.policies.flow import FlowPolicy, VelocityField, integrate
+from wayhand.policies.flow import FlowPolicy, VelocityField
 from wayhand.scripts.compose import CONF
+from wayhand.vla.backbones.flow import NoiseAtOne
 from wayhand.vla.config import compose, instantiate
 from wayhand.vla.contract import ActionGroup, Camera, Element, EnvSpec, Observation
 from wayhand.vla.errors import SpecError
@@ -145,8 +146,8 @@ def test_statistics_of_another_size_are_refused(recipe: str) -> None:
 def test_the_exact_velocity_recovers_the_data_in_one_step() -> None:
     g = torch.Generator().manual_seed(0)
     data, noise = torch.randn(3, 4, 2, generator=g), torch.randn(3, 4, 2, generator=g)
-    torch.testing.assert_close(integrate(lambda x, t: noise - data, noise, 1), data)
-    torch.testing.assert_close(integrate(lambda x, t: noise - data, noise, 7), data)
+    torch.testing.assert_close(NoiseAtOne.integrate(lambda x, t: noise - data, noise, 1), data)
+    torch.testing.assert_close(NoiseAtOne.integrate(lambda x, t: noise - data, noise, 7), data)
 
 
 def test_the_direction_carries_a_standard_normal_to_the_data() -> None:
@@ -160,7 +161,7 @@ def test_the_direction_carries_a_standard_normal_to_the_data() -> None:
         return t / variance * centred - (mean + (1 - t) * deviation**2 / variance * centred)
 
     noise = torch.randn(20_000, 1, 1, generator=torch.Generator().manual_seed(0))
-    data = integrate(velocity, noise, 100)
+    data = NoiseAtOne.integrate(velocity, noise, 100)
     assert data.mean().item() == pytest.approx(mean, abs=0.02)
     assert data.std().item() == pytest.approx(deviation, abs=0.02)
 

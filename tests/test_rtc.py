@@ -11,8 +11,9 @@ import torch
 from bridge_body import CARTESIAN, ROBOT, Plane, Steady, StickBody
 from torch import Tensor
 
-from wayhand.policies.flow import FlowPolicy, integrate
+from wayhand.policies.flow import FlowPolicy
 from wayhand.scripts.compose import CONF
+from wayhand.vla.backbones.flow import NoiseAtOne
 from wayhand.vla.backbones.guidance import Guidance, Prefix, guidance_weight, prefix_weights
 from wayhand.vla.bridge.chunking import JointTargets
 from wayhand.vla.bridge.planner import LatencyEstimate, Planner, left_over
@@ -122,8 +123,8 @@ def test_a_prefix_the_data_allows_is_followed(jacobian: Any) -> None:
 
     noise = torch.randn(64, 8, 1, generator=torch.Generator().manual_seed(0))
     old = torch.linspace(-1.5, 1.5, 8)[None, :, None].expand(64, 8, 1).contiguous()
-    guided = integrate(Guidance(jacobian).guide(field, Prefix(old, [6] * 64, 3)), noise, 20)
-    plain = integrate(field, noise, 20)
+    guided = NoiseAtOne.integrate(Guidance(jacobian).guide(field, Prefix(old, [6] * 64, 3)), noise, 20)
+    plain = NoiseAtOne.integrate(field, noise, 20)
     committed = (guided - old)[:, :3].abs().mean()
     assert committed < 0.1 < 0.2 * (plain - old)[:, :3].abs().mean()
     near = (guided - old)[:, 3].abs().mean()

@@ -18,8 +18,6 @@ LABELS: tuple[str, ...] = (
     *(f"in {kind}" for kind in sorted(NEEDS)),
 )
 """Label names: categories, colours of movable things, and the kinds of room whose surfaces are seen."""
-NAMES: tuple[str, ...] = tuple(label.removeprefix("in ").removesuffix(" thing").replace("_", " ") for label in LABELS)
-"""What people call what a label tells."""
 THING_SHARE, ROOM_SHARE = 0.006, 0.15
 """How much of a third of the view a thing, and a room, must cover to count as visible."""
 

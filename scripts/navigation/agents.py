@@ -15,7 +15,6 @@ from ...datasets.features import FeatureCache
 from ...datasets.formats import r2r
 from ...envs.graph import GraphNavigation
 from ...envs.graph_batch import GraphBatch
-from ...envs.house.labels import NAMES
 from ...policies.viewpoint import PANORAMA
 from ...vla import checkpoint
 from ...vla.backbones.words import vocabulary
@@ -58,8 +57,6 @@ def train_agent(
     node = {**recipe.to_dict(), **switches}
     if "words" in node["text"] and not node["text"]["words"]:
         node["text"] = {**node["text"], "words": list(vocabulary(texts))}
-    if node.get("names") == []:
-        node["names"] = list(NAMES)
     torch.manual_seed(settings.seed)
     stats = NormStats({PANORAMA: practice.statistics()})
     policy = instantiate(node, spec=practice.spec, stats=stats)

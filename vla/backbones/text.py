@@ -26,11 +26,6 @@ class TextEncoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]: ...
 
-    def meaning(self, texts: Sequence[str]) -> Tensor:
-        """[B D]: one vector per string, the mean of its words'."""
-        words, mask = self(texts)
-        return (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-
 
 class MiniLMEncoder(TextEncoder):
     """all-MiniLM-L6-v2 (Wang et al. 2020; Reimers and Gurevych 2019), frozen, from its PyPI package.

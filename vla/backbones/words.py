@@ -51,11 +51,3 @@ class WordEncoder(TextEncoder):
         if self.training and self.forget:
             ids = torch.where(mask & (torch.rand(ids.shape, device=ids.device) < self.forget), UNKNOWN, ids)
         return self.vectors(ids) + self.positions[:size], mask
-
-    def meaning(self, texts: Sequence[str]) -> Tensor:
-        """[B D]: the mean of the vectors of a string's known words, wherever they stand; zeros where none is known."""
-        rows = [[self._index[t] for t in tokenize(text) if t in self._index] for text in texts]
-        size = max(1, *(len(row) for row in rows))
-        ids = torch.tensor([row + [PAD] * (size - len(row)) for row in rows], device=self.positions.device)
-        count = (ids != PAD).sum(1, keepdim=True).clamp_min(1)
-        return self.vectors(ids).sum(1) / count

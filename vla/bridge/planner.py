@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
-from ..contract import ActionChunk, EnvSpec, Memory, Observation, Policy
-from ..errors import ConfigError, SpecError
+from ..contract import ActionChunk, EnvSpec, Observation, Policy
+from ..errors import ConfigError
 from .chunking import JointTargets
 from .ensembling import TemporalEnsemble
-from .limits import joint_indices
 
 Chunking = Literal["latest", "ensemble", "rtc"]
 CHUNKINGS: tuple[Chunking, ...] = ("latest", "ensemble", "rtc")
@@ -102,50 +100,3 @@ class LatencyEstimate:
     def seconds(self) -> float:
         """0 before the first answer."""
         return float(np.quantile(self._seconds, self._quantile)) if self._seconds else 0.0
-
-
-class HoldStill:
-    """A policy that asks the robot to stay where it is: the path without a model, for jitter and for a first start.
-
-    Args:
-        spec: the body it pretends to be trained for.
-        chunk: H, actions per chunk.
-    """
-
-    def __init__(self, *, spec: EnvSpec, chunk: int = 16) -> None:
-        self._spec, self._chunk = spec, chunk
-        names = [e.name for e in spec.state]
-        self._still: list[tuple[slice, np.ndarray | None]] = []
-        for group, where in spec.group_slices():
-            if not (group.relative or group.kind == "joint_position"):
-                raise SpecError(f"Nothing says what standing still is for '{group.name}'", got=group.kind)
-            wanted = None if group.relative else joint_indices(names, [e.name for e in group.elements])
-            self._still.append((where, wanted))
-
-    @property
-    def spec(self) -> EnvSpec:
-        return self._spec
-
-    def init(self, spec: EnvSpec, seeds: Sequence[int]) -> Memory:
-        self._spec.require_same(spec, "the policy (left) meets the robot (right)")
-        return ()
-
-    def act(
-        self,
-        observations: Sequence[Observation],
-        memory: Memory,
-        *,
-        rng: Sequence[np.random.Generator],
-        prefix: Sequence[ActionChunk | None] | None = None,
-        delay: int = 0,
-    ) -> tuple[list[ActionChunk], Memory, dict[str, Any]]:
-        """Zero increments and the measured joints."""
-        return [self._rest(observation) for observation in observations], memory, {}
-
-    def _rest(self, observation: Observation) -> ActionChunk:
-        action = np.zeros(self._spec.action_dim, np.float32)
-        for where, joints in self._still:
-            if joints is not None:
-                action[where] = observation.state[joints]
-        times = observation.time + self._spec.control_dt * np.arange(1, self._chunk + 1)
-        return ActionChunk(np.tile(action, (self._chunk, 1)), times, observation.time)
