@@ -302,15 +302,13 @@ def serve(factory: BodyFactory, pipe: Connection) -> None:
 def with_priority() -> None:
     """Prefer this process to ordinary ones where that is allowed: a real arm does not wait for a free core.
 
-    The lowest real-time priority, under every control loop, else a higher share of the time.
+    Not in a real-time class: a renderer there uses up what the kernel allows such processes, which then all stop, the
+    control loop among them.
     """
     try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except (OSError, AttributeError):
-        try:
-            os.nice(-10)
-        except OSError:
-            pass
+        os.nice(-10)
+    except OSError:
+        pass
 
 
 def tell(pipe: Connection, message: Mapping[str, Any]) -> None:
