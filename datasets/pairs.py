@@ -2,7 +2,8 @@
 
     CACHE/part-00000/images.npy    uint8 [n h w 3], mapped into memory
     CACHE/part-00000/texts.jsonl   one record a picture
-    FOLDER/pairs.jsonl             {"image": "a.png", "captions": [text, …], "questions": [[question, answer, kind], …]}
+    FOLDER/pairs.jsonl             {"image": "a.png", "captions": [text, …], "questions": [[question, answer, kind], …],
+                           "places": [[phrase, x, y], …]}
     GROUP (zarr)                   images uint8 [n h w 3]; texts uint8, the same records as lines of JSON
 
 A part is written aside and renamed when it is whole.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def write_part(root: str | Path, index: int, pairs: Iterable[tuple[np.ndarray, T
     images.flush()  # pyright: ignore[reportAttributeAccessIssue]
     aside.rename(target)
     return target
+
+
+def rewrite_texts(root: str | Path, index: int, change: Callable[[Texts], Texts]) -> None:
+    """Replace the texts of part `index` of a cache by what `change` makes of them, all at once."""
+    path = part_path(root, index) / TEXTS
+    aside = path.with_name(f".writing-{TEXTS}-{os.getpid()}")
+    with aside.open("w", encoding="utf-8") as lines:
+        for number, line in enumerate(_lines(path), 1):
+            lines.write(json.dumps(change(_parsed(line, f"{path}:{number}")).to_dict(), ensure_ascii=False) + "\n")
+        lines.flush()
+        os.fsync(lines.fileno())
+    aside.rename(path)
 
 
 def part_path(root: str | Path, index: int) -> Path:

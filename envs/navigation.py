@@ -217,6 +217,16 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
             reward = gained - 0.01 + 2.5 * success
         return reward, stop, truncated, {"success": success, "measures": measures}
 
+    def count(self, state: NavState, *, stop: bool, final: bool) -> dict[str, float]:
+        """The measures after a move to `state` that somebody else made with `simulator`.
+
+        Args:
+            stop: whether the agent has called STOP there.
+            final: whether the episode ends there.
+        """
+        self._now.moved(state, stop)
+        return self._now.measures(final=final)
+
     def _index(self, action: Any) -> int:
         values = np.asarray(action, np.float64).reshape(-1)
         top = len(self.motion.moves) - 1
@@ -264,8 +274,11 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
     # --- observation ----------------------------------------------------------------------------------------------
 
     def _observe(self) -> dict[str, Any]:
+        return self.observation(self._now.state, self._now.steps * self._body.control_dt)
+
+    def observation(self, state: NavState, time: float) -> dict[str, Any]:
+        """What the body senses in `state` at `time` [s] of the episode, for who moves the simulator himself."""
         play = self._now
-        state, time = play.state, play.steps * self._body.control_dt
         where = episodic(state.position, state.heading, play.start.position, play.start.heading)
         nested: dict[str, Any] = {
             "times": {"state": np.asarray(time, np.float64)},

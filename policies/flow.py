@@ -6,23 +6,20 @@ Direction as in π0: t = 1 is noise, t = 0 is data; x_t = t·ε + (1 − t)·a a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..vla.backbones import Backbone
-from ..vla.backbones.flow import NoiseAtOne
-from ..vla.backbones.guidance import Guidance, Prefix, Schedule
+from ..vla.backbones.guidance import Schedule, plain
 from ..vla.backbones.trunk import Trunk, sinusoidal
 from ..vla.contract import ActionChunk, EnvSpec
-from ..vla.errors import ConfigError, SpecError
 from ..vla.learning.batch import Batch, masked_mean
 from ..vla.learning.policy import TorchPolicy
 from ..vla.normalize import NormStats
-
-Continuation = Literal["exact", "identity", "trained"]
+from .continuing import Continuation, Continuing, known
 
 
 class ModulatedBlock(nn.Module):
@@ -112,11 +109,13 @@ class FlowPolicy(TorchPolicy):
         longest_delay: int = 0,
     ) -> None:
         super().__init__(spec=spec, stats=stats, chunk=chunk)
-        if not 0 <= longest_delay < chunk:
-            raise ConfigError("'longest_delay' is out of range", expected=f"0 … {chunk - 1}", got=str(longest_delay))
-        self._schedule: Schedule = schedule
-        self._limit, self._longest_delay = guidance_limit, longest_delay
-        self.continue_by(guidance)
+        self.continuing = Continuing(
+            chunk=chunk,
+            guidance=guidance,
+            schedule=schedule,
+            guidance_limit=guidance_limit,
+            longest_delay=longest_delay,
+        )
         self.backbone = backbone(spec=spec)
         self.trunk = Trunk(count=self.backbone.count, width=self.backbone.width, hidden=hidden, depth=depth)
         self.velocity = VelocityField(
@@ -131,16 +130,7 @@ class FlowPolicy(TorchPolicy):
 
     def continue_by(self, guidance: Continuation) -> None:
         """Choose how a chunk continues the one in execution; a policy trained for it can also be guided."""
-        if guidance == "trained":
-            if not self._longest_delay:
-                raise ConfigError(
-                    "This policy was not trained with a prefix",
-                    expected="guidance exact or identity",
-                    run="wayhand train … policy.guidance=trained policy.longest_delay=4",
-                )
-            self._guidance = None
-        else:
-            self._guidance = Guidance(guidance, self._schedule, self._limit)
+        self.continuing.choose(guidance)
 
     def condition(self, batch: Batch) -> Tensor:
         """[B hidden]: everything the velocity field needs to know of the observation."""
@@ -154,18 +144,12 @@ class FlowPolicy(TorchPolicy):
         t = 0.999 * u ** (2 / 3) + 0.001
         noise = torch.randn_like(actions)
         x = t[:, None, None] * noise + (1 - t)[:, None, None] * actions
-        asked, clean = ~batch["action.is_pad"], None
-        if self._longest_delay:
-            clean = self._drawn_prefix(len(actions), actions.device)
+        asked, clean = ~batch["action.is_pad"], self.continuing.drawn(len(actions), actions.device)
+        if clean is not None:
             x, asked = torch.where(clean[..., None], actions, x), asked & ~clean
         error = (self.velocity(x, t, self.condition(batch), clean) - (noise - actions)).square()
         loss = masked_mean(error, asked)
         return loss, {"velocity_mse": loss.detach()}
-
-    def _drawn_prefix(self, rows: int, device: torch.device) -> Tensor:
-        """bool [B H]: the actions that are given, by a delay drawn for every row."""
-        delays = torch.randint(self._longest_delay + 1, (rows, 1), device=device)
-        return torch.arange(self.chunk, device=device) < delays
 
     def predict(
         self,
@@ -179,42 +163,7 @@ class FlowPolicy(TorchPolicy):
         shape = (self.chunk, self.spec.action_dim)
         rows = np.stack([g.standard_normal(shape, dtype=np.float32) for g in rng])
         noise = torch.from_numpy(rows).to(condition.device)
-        old = self._prefix(prefix or [], delay, noise)
-        if old is None:
-            return NoiseAtOne.integrate(lambda x, t: self.velocity(x, t, condition), noise, self.steps)
-        if self._guidance is None:
-            return self._inpaint(condition, noise, old)
-        with torch.inference_mode(False):
-            condition = condition.detach().clone()  # autograd saves no tensor of inference mode
-        return NoiseAtOne.integrate(
-            self._guidance.guide(lambda x, t: self.velocity(x, t, condition), old), noise, self.steps
-        )
-
-    def _inpaint(self, condition: Tensor, noise: Tensor, old: Prefix) -> Tensor:
-        """The chunk whose committed actions are given, clean, at every step."""
-        clean = old.committed(self._longest_delay)
-        keep = clean[..., None]
-
-        def velocity(x: Tensor, t: Tensor) -> Tensor:
-            return self.velocity(torch.where(keep, old.actions, x), t, condition, clean)
-
-        return torch.where(keep, old.actions, NoiseAtOne.integrate(velocity, noise, self.steps))
-
-    def _prefix(self, chunks: Sequence[ActionChunk | None], delay: int, like: Tensor) -> Prefix | None:
-        """What is in execution, normalised and padded to [B H A]; None where nothing is."""
-        if not any(c is not None and len(c) for c in chunks):
-            return None
-        actions, known = torch.zeros_like(like), [0] * len(like)
-        for row, chunk in enumerate(chunks):
-            if chunk is None:
-                continue
-            if chunk.actions.shape[1] != like.shape[2] or not np.isfinite(chunk.actions).all():
-                raise SpecError(
-                    "A prefix holds finite actions of the policy's width",
-                    expected=f"[n {like.shape[2]}]",
-                    got=str(chunk.actions.shape),
-                )
-            known[row] = n = min(len(chunk), like.shape[1])
-            raw = torch.from_numpy(np.asarray(chunk.actions[:n], np.float32)).to(like.device)
-            actions[row, :n] = (raw - self.get_buffer("action_shift")) / self.get_buffer("action_scale")
-        return Prefix(actions, known, max(delay, 0))
+        old = known(prefix or [], delay, noise, self.get_buffer("action_shift"), self.get_buffer("action_scale"))
+        if old is not None and self.continuing.differentiates:
+            condition = plain(condition)
+        return self.continuing.sample(lambda x, t, clean: self.velocity(x, t, condition, clean), noise, old, self.steps)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ..vla.backbones.base import VLM
 from ..vla.backbones.expert import ActionExpert
-from ..vla.backbones.weights import openpi_pi0, require_same
+from ..vla.backbones.guidance import Schedule
+from ..vla.backbones.weights import openpi_pi0
 from ..vla.contract import EnvSpec
 from ..vla.learning.batch import Batch
 from ..vla.normalize import NormStats
+from .continuing import Continuation
 from .expert_flow import ExpertFlowPolicy, Frozen
 
 BINS = 256
@@ -34,6 +36,7 @@ class Pi0Policy(ExpertFlowPolicy):
         steps: Euler steps at inference.
         room: what state and actions are padded to.
         frozen: which weights training leaves alone.
+        guidance, schedule, guidance_limit, longest_delay: how a chunk continues the one in execution, see `Continuing`.
     """
 
     def __init__(
@@ -48,6 +51,10 @@ class Pi0Policy(ExpertFlowPolicy):
         steps: int = 10,
         room: int = 32,
         frozen: Frozen = "nothing",
+        guidance: Continuation = "exact",
+        schedule: Schedule = "exp",
+        guidance_limit: float = 5.0,
+        longest_delay: int = 0,
     ) -> None:
         super().__init__(
             spec=spec,
@@ -61,6 +68,10 @@ class Pi0Policy(ExpertFlowPolicy):
             time="token" if version == "0" else "norm",
             causal=False,
             frozen=frozen,
+            guidance=guidance,
+            schedule=schedule,
+            guidance_limit=guidance_limit,
+            longest_delay=longest_delay,
         )
 
     def load_openpi(self, path: str | Path) -> None:
@@ -69,10 +80,7 @@ class Pi0Policy(ExpertFlowPolicy):
         Raises:
             CheckpointError: for a tensor that has no place here, is missing or has another shape.
         """
-        weights = openpi_pi0(path)
-        require_same(self.state_dict(), weights, path)
-        self.load_state_dict(weights)
-        self._fast = None
+        self.take(openpi_pi0(path), path)
 
     def prompts(self, batch: Batch) -> list[str]:
         """The instruction and a new line, or with the state in bins."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from ..vla.backbones.base import VLM
 from ..vla.backbones.expert import ActionExpert
-from ..vla.backbones.weights import lerobot_smolvla, require_same
+from ..vla.backbones.guidance import Schedule
+from ..vla.backbones.weights import lerobot_smolvla
 from ..vla.contract import EnvSpec
 from ..vla.learning.batch import Batch
 from ..vla.normalize import NormStats
+from .continuing import Continuation
 from .expert_flow import ExpertFlowPolicy, Frozen
 
 
@@ -25,6 +27,7 @@ class SmolVLAPolicy(ExpertFlowPolicy):
         steps: Euler steps at inference.
         room: what state and actions are padded to.
         frozen: which weights training leaves alone; the reference trains the expert and the state's embedding.
+        guidance, schedule, guidance_limit, longest_delay: how a chunk continues the one in execution, see `Continuing`.
     """
 
     def __init__(
@@ -38,6 +41,10 @@ class SmolVLAPolicy(ExpertFlowPolicy):
         steps: int = 10,
         room: int = 32,
         frozen: Frozen = "vlm",
+        guidance: Continuation = "exact",
+        schedule: Schedule = "exp",
+        guidance_limit: float = 5.0,
+        longest_delay: int = 0,
     ) -> None:
         super().__init__(
             spec=spec,
@@ -51,6 +58,10 @@ class SmolVLAPolicy(ExpertFlowPolicy):
             time="token",
             causal=True,
             frozen=frozen,
+            guidance=guidance,
+            schedule=schedule,
+            guidance_limit=guidance_limit,
+            longest_delay=longest_delay,
         )
 
     def load_lerobot(self, path: str | Path) -> None:
@@ -59,10 +70,7 @@ class SmolVLAPolicy(ExpertFlowPolicy):
         Raises:
             CheckpointError: for a tensor that has no place here, is missing or has another shape.
         """
-        weights = lerobot_smolvla(path)
-        require_same(self.state_dict(), weights, path)
-        self.load_state_dict(weights)
-        self._fast = None
+        self.take(lerobot_smolvla(path), path)
 
     def prompts(self, batch: Batch) -> list[str]:
         """The instruction, ended by a new line as in the reference."""

@@ -11,6 +11,7 @@ BENCHES = {
     "nav": ("bench_nav", "make the navigation benchmark from seeds and score the sanity baselines"),
     "nav-video": ("bench_nav_video", "what an agent did in episodes of that benchmark, as films"),
     "agent": ("bench_agent", "train a navigation agent and its blind twin from seeds, and measure both"),
+    "latency": ("bench_latency", "what a policy loses by late answers, by the way its chunks are joined"),
     "habitat-parity": ("bench_habitat", "our houses in our simulator and in habitat-sim: same motion, same pictures"),
 }
 

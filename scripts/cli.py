@@ -18,11 +18,13 @@ from ..vla.errors import ConfigError, WayhandError, did_you_mean
 
 COMMANDS = {
     "collect": "record demonstrations of a scripted expert",
+    "teleop": "record demonstrations by hand: keyboard, gamepad or the console",
     "train": "learn a policy from a dataset",
     "eval": "measure a checkpoint, with intervals and videos",
     "pretrain": "teach a vision-language backbone on rendered scenes with exact captions, or on pairs of your own",
     "serve": "answer robots and simulators with a policy, over websockets and shared memory",
     "deploy": "drive a robot, real or simulated, through the safe loop",
+    "record": "record a robot that is idle, guided by hand or driven by others",
     "replay": "run a recorded run again, and say by how much commands and joints differ",
     "data": "look at, check, repair, merge, split and export datasets",
     "report": "make one page of what an output folder holds",
@@ -30,6 +32,7 @@ COMMANDS = {
     "score": "score a navigation submission with the original evaluators' numbers",
     "bench": "generate and run the benchmarks",
     "list": "show the environments, policies, robots, parts of backbones and commands there are",
+    "calibrate": "joints and cameras of a real robot, by hand, into its file",
     "doctor": "check this machine and say how to mend it",
 }
 

@@ -22,6 +22,7 @@ from ..datasets.page import page, spread
 from ..datasets.repair import repair
 from ..datasets.store import Dataset
 from ..vla.errors import ConfigError, did_you_mean
+from .corrections import correct
 
 HELP = """\
 Usage: wayhand data <command> PATH [key=value …]
@@ -32,6 +33,7 @@ Usage: wayhand data <command> PATH [key=value …]
   validate PATH                  check every byte; names file, offset, episode
   repair PATH                    undo flipped bits, remove what interrupted writes left
   merge PATH [PATH …] out=NEW    all episodes in order, also to re-code one      [codec= chunk_frames= skip_damaged=]
+  corrections PATH out=NEW       what a human did in runs of `wayhand deploy … takeover= record=PATH`, to learn from
   split PATH out=FOLDER          two or more datasets of one                     [fraction=0.9 seed=… | by=task]
   export PATH out=FILE.mcap      one episode for Foxglove                        [episode=0]
 
@@ -41,6 +43,7 @@ Examples:
   wayhand data merge runs/pick runs/place out=runs/both
   wayhand data merge runs/pick out=runs/small codec=zstd chunk_frames=8
   wayhand data split runs/pick out=runs/parts fraction=0.9 seed=0
+  wayhand data corrections runs/pick-runs out=runs/corrections   # then: wayhand train data=[runs/pick,runs/corrections]
 
 `validate` and `repair` end with exit code 1 where damage is left.
 """
@@ -173,6 +176,18 @@ def export(paths: list[Path], options: dict[str, str]) -> int:
     return 0
 
 
+def corrections(paths: list[Path], options: dict[str, str]) -> int:
+    found = correct(Dataset(paths[0]), _out(options))
+    Console().print(
+        escape(
+            f"{found.corrections} corrections, {found.rows} steps, from {found.intervened} of {found.runs} runs "
+            f"in {options['out']}"
+        ),
+        soft_wrap=True,
+    )
+    return 0
+
+
 Command = Callable[[list[Path], dict[str, str]], int]
 COMMANDS: dict[str, tuple[Command, dict[str, str]]] = {
     "info": (info, {"images": "false"}),
@@ -182,6 +197,7 @@ COMMANDS: dict[str, tuple[Command, dict[str, str]]] = {
     "repair": (repair_, {}),
     "merge": (merge, {"out": "", "codec": "", "chunk_frames": "", "skip_damaged": "false"}),
     "split": (split, {"out": "", "fraction": "0.9", "seed": "", "by": ""}),
+    "corrections": (corrections, {"out": ""}),
     "export": (export, {"out": "", "episode": "0"}),
 }
 

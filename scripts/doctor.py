@@ -17,13 +17,24 @@ from rich.console import Console
 from rich.text import Text
 
 from ..vla.errors import ConfigError
+from .doctor_robot import examine
 
 HELP = """\
-Usage: wayhand doctor
+Usage: wayhand doctor [robot=ROBOT [move=true] [key=value …]]
 
 Checks Python, packages, processor, memory, disk, GPU, off-screen rendering and real-time rights. Each line is
 ok, warn (something is slower or absent) or fail (the basics do not work), with the command that mends it.
 Exit code 0 where nothing fails.
+
+With a robot it connects to that instead, and only reads: names, limits, posture, rates, latency, clock, cameras (of a
+simulated one in virtual time).
+move=true also moves every joint by a small share of its range and back, stops it in motion and sees whether it obeys
+a command it must not. Clear the robot's space first, and keep a hand on its own emergency stop.
+
+Examples:
+  wayhand doctor
+  wayhand doctor robot=arm.toml
+  wayhand doctor robot=arm.toml move=true amplitude=0.02
 """
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 PACKAGES = ("torch", "mujoco", "gymnasium", "zarr", "transformers", "accelerate", "hydra-core", "numpy")
@@ -60,8 +71,10 @@ class Finding:
 
 
 def main(overrides: list[str]) -> int:
+    if any(o.startswith("robot") for o in overrides):
+        return examine(overrides)
     if overrides:
-        raise ConfigError("`wayhand doctor` takes no arguments", got=" ".join(overrides))
+        raise ConfigError("`wayhand doctor` takes a robot or no arguments", got=" ".join(overrides))
     console = Console(soft_wrap=True)
     findings: list[Finding] = []
     for check in CHECKS:

@@ -31,6 +31,7 @@ from ..vla.evaluation.summary import rows, summarise
 from ..vla.evaluation.video import VideoSink
 from .compose import load
 from .report import success_table
+from .trained import Fast, load_trained
 
 HELP = """\
 Usage: wayhand eval checkpoint=RUN env=ENV out=DIR [key=value …]
@@ -63,6 +64,7 @@ class EvalConfig:
     envs_per_worker: int
     execute: int
     device: str
+    fast: Fast
 
     def __post_init__(self) -> None:
         for name, least in (("episodes", 1), ("workers", 1), ("envs_per_worker", 1), ("execute", 1), ("videos", 0)):
@@ -113,7 +115,7 @@ def main(overrides: list[str]) -> int:
         "environment_name": environment_name(cfg.env),
         "environment": cfg.env.to_dict(),
         "settings": {
-            k: getattr(cfg, k) for k in ("episodes", "seed", "execute", "workers", "envs_per_worker", "device")
+            k: getattr(cfg, k) for k in ("episodes", "seed", "execute", "workers", "envs_per_worker", "device", "fast")
         },
         **summarise(results),
         "videos": sink.entries,
@@ -158,19 +160,18 @@ def chosen_policy(cfg: EvalConfig) -> tuple[PolicyFactory | None, dict[str, Any]
         "run": str(found.path.parent),
         "step": found.step,
         "device": cfg.device,
+        "fast": cfg.fast,
         "sha256": hashlib.sha256((found.path / checkpoint.MANIFEST).read_bytes()).hexdigest(),
     }
-    return partial(learned, str(found.path), cfg.device), identity
+    return partial(learned, str(found.path), cfg.device, cfg.fast), identity
 
 
-def learned(path: str, device: str, spec: EnvSpec) -> Policy:
+def learned(path: str, device: str, fast: Fast, spec: EnvSpec) -> Policy:
     """The policy of a checkpoint on one thread; runs inside a worker."""
     import torch
 
-    from ..vla.learning.policy import TorchPolicy
-
     torch.set_num_threads(1)
-    return TorchPolicy.from_checkpoint(path, device=device)
+    return load_trained(path, device, fast)
 
 
 def worth_seeing(results: Sequence[EpisodeResult], count: int) -> list[EpisodeResult]:

@@ -18,7 +18,8 @@ from ..vla.backbones.language.tokenizers import WordTokenizer
 from ..vla.config import Config, instantiate
 from ..vla.errors import CheckpointError, ConfigError
 from ..vla.learning import loop
-from ..vla.learning.pretraining import PairBatches, Pretrainer
+from ..vla.learning.pair_batches import PairBatches
+from ..vla.learning.pretraining import Pretrainer
 from ..vla.pairs import Pairs
 from .compose import load
 from .parts import swapped
@@ -35,14 +36,14 @@ pictures with pairs.jsonl, or a zarr group. Ctrl-C saves; the same command conti
 pictures it has not seen: retrieval, answers, captions.
 
 Examples:
-  wayhand pretrain data=runs/pairs out=runs/vlm curriculum=few_first balance=generative max_minutes=50
+  wayhand pretrain data=runs/pairs out=runs/vlm curriculum=few_first balance=generative max_minutes=52
   wayhand pretrain data=runs/pairs out=runs/all objectives=all steps=400
   wayhand pretrain data=my-pictures out=runs/mine init_from=runs/vlm stage=connector
   wayhand pretrain data=runs/pairs out=runs/other vision=vit connector=qformer
 """
 FREE_TO_CHANGE = (
     *("steps", "log_every", "save_every", "keep", "threads", "overwrite", "out", "max_minutes", "workers"),
-    *("compile", "gallery", "rerank"),
+    *("compile", "measured", "gallery", "rerank"),
 )
 """What a run that is continued may change without becoming another run."""
 SAMPLED = 4000
@@ -77,6 +78,7 @@ class PretrainConfig:
     max_minutes: float | None
     batch_size: int
     questions: int
+    phrases: int
     ask: dict[str, float] | None
     lr: float
     weight_decay: float
@@ -87,6 +89,7 @@ class PretrainConfig:
     compile: bool
     shift: int
     jitter: float
+    measured: list[str]
     gallery: int
     rerank: int
     seed: int
@@ -110,6 +113,9 @@ class PretrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' is too small", expected="at least 1", got=str(getattr(self, name)))
+        unknown = [name for name in self.measured if name not in SPLITS]
+        if unknown:
+            raise ConfigError(f"There is no split '{unknown[0]}' to measure on", exists=SPLITS)
         if not self.lr > 0:
             raise ConfigError("'lr' must be positive", got=str(self.lr))
 
@@ -163,6 +169,7 @@ def pretrain(cfg: PretrainConfig, whole: Config, overrides: list[str]) -> int:
         sources,
         batch_size=cfg.batch_size,
         questions=cfg.questions,
+        phrases=cfg.phrases,
         seed=cfg.seed,
         ask=cfg.ask,
         curriculum=None if cfg.curriculum is None else instantiate(cfg.curriculum),
@@ -197,7 +204,7 @@ def sources_of(cfg: PretrainConfig, console: Console) -> tuple[dict[str, Pairs],
         if path.exists() and not (path / DESCRIPTION).exists():
             sources[path.name] = open_pairs(path, size=cfg.size)
             continue
-        counts, made = counts_from(cfg.pairs, cfg.held_out), 0
+        counts, made = counts_from(cfg.pairs, cfg.held_out, cfg.measured), 0
         for new in render(path, counts, size=cfg.size, part=cfg.part, workers=cfg.workers):
             made += new
             console.print(f"{made} of {sum(counts.values())} pictures are rendered", highlight=False)
@@ -205,7 +212,7 @@ def sources_of(cfg: PretrainConfig, console: Console) -> tuple[dict[str, Pairs],
         # A curriculum may begin with the pictures that show few things.
         parts = {path.name: found} if cfg.curriculum is None else by_count(found)
         sources |= parts if len(paths) == 1 else {f"{path.name}/{name}": part for name, part in parts.items()}
-        tests |= {name: open_pairs(path / name) for name in SPLITS if name != "train"}
+        tests |= {name: open_pairs(path / name) for name in cfg.measured}
     return sources, tests
 
 

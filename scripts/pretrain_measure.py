@@ -45,6 +45,7 @@ def measure(
         answers = answering(model, prefix, told, seed)
         said, captioning = described(model, prefix, told)
         figures[name] = {"pictures": len(chosen), **found, **answers, "captions": captioning}
+        figures[name] |= pointing(model, prefix, told)
         figures[name]["seconds"] = round(time.monotonic() - begun, 1)
         if name == next(iter(splits)):
             page(model, out, pairs.images(chosen[:SHOWN]), told[:SHOWN], said[:SHOWN], prefix)
@@ -108,8 +109,23 @@ def answering(model: Pretrainer, prefix: Sequenced, told: Sequence[Texts], seed:
     return {
         "questions": len(questions),
         "answers": understanding.accuracy(questions, said),
+        "intervals": understanding.intervals(questions, said),
         "prior": understanding.prior(questions),
     }
+
+
+def pointing(model: Pretrainer, prefix: Sequenced, told: Sequence[Texts]) -> dict[str, Any]:
+    """How far from a thing the model points that is told its full name, in sides of the picture."""
+    named = [(p, row) for row, t in enumerate(told) for p in t.places if p.phrase in t.facts]
+    if not model.points or not named:
+        return {}
+    found = [
+        model.point(prefix, torch.tensor([row for _, row in part]), [p.phrase for p, _ in part])
+        for i in range(0, len(named), BATCH)
+        for part in [named[i : i + BATCH]]
+    ]
+    apart = torch.linalg.vector_norm(torch.cat(found).float() - torch.tensor([(p.x, p.y) for p, _ in named]), dim=1)
+    return {"pointing": {"median": float(apart.median()), "within 0.1": float((apart < 0.1).float().mean())}}
 
 
 def described(model: Pretrainer, prefix: Sequenced, told: Sequence[Texts]) -> tuple[list[str], dict[str, float]]:
@@ -158,6 +174,25 @@ def show(figures: Mapping[str, Any], console: Console) -> None:
     for name, found in figures.items():
         table.add_row(name, str(found["pictures"]), *row(found))
     console.print(table)
+    console.print(by_topic(figures, "split"))
+
+
+def by_topic(figures: Mapping[str, Any], what: str) -> Table:
+    """Right answers by topic with their 95 % intervals; a row for each of the figures, a first for guessing."""
+    topics = sorted({topic for found in figures.values() for topic in found["intervals"]})
+    table = Table(title="Right answers by topic [%], 95 % interval")
+    for column in (what, *topics):
+        table.add_column(column, justify="left" if column == what else "right")
+    guess = next((found["prior"] for found in figures.values()), {})
+    table.add_row("best guess", *(f"{100 * guess[t]:.1f}" if t in guess else "–" for t in topics))
+    for name, found in figures.items():
+        cells: list[str] = []
+        for topic in topics:
+            _, low, high = found["intervals"].get(topic, (0, 0.0, 0.0))
+            share = found["answers"].get(topic)
+            cells.append("–" if share is None else f"{100 * share:.1f}\n{100 * low:.0f} to {100 * high:.0f}")
+        table.add_row(name, *cells)
+    return table
 
 
 def compare(out: Path, console: Console) -> None:
@@ -165,16 +200,19 @@ def compare(out: Path, console: Console) -> None:
     table = Table(title="Ablation")
     for column in ("run", *_COLUMNS, "minutes"):
         table.add_column(column, justify="left" if column == "run" else "right")
+    runs: dict[str, Any] = {}
     for path in sorted(out.glob(f"*/{FIGURES}"), key=lambda p: p.stat().st_mtime):
-        found = json.loads(path.read_text())
+        name, found = path.parent.name.replace("_", " "), json.loads(path.read_text())
         minutes = checkpoint.load(path.parent).trainer["seconds"] / 60
-        table.add_row(path.parent.name.replace("_", " "), *row(next(iter(found.values()))), f"{minutes:.1f}")
-    console.print(table)
+        runs[name] = next(iter(found.values()))
+        table.add_row(name, *row(runs[name]), f"{minutes:.1f}")
     with (out / "ablation.txt").open("w", encoding="utf-8") as file:
-        Console(file=file, width=140).print(table)
+        for shown in (console, Console(file=file, width=140)):
+            shown.print(table)
+            shown.print(by_topic(runs, "run"))
 
 
-_COLUMNS = ("R@1 i→t", "R@1 t→i", "reranked i→t", "t→i", "answers", "prior", "caption F1")
+_COLUMNS = ("R@1 i→t", "R@1 t→i", "reranked i→t", "t→i", "answers", "prior", "caption F1", "pointing")
 
 
 def row(found: Mapping[str, Any]) -> list[str]:
@@ -184,6 +222,7 @@ def row(found: Mapping[str, Any]) -> list[str]:
     cells = [retrieved["contrast"][d]["r1"] for d in _BOTH] if retrieved else [None, None]
     cells += [best[d]["r1"] for d in _BOTH] if best else [None, None]
     cells += [found["answers"].get("mean"), found["prior"].get("mean"), found["captions"]["f1"]]
+    cells += [found.get("pointing", {}).get("within 0.1")]
     return ["–" if cell is None else f"{100 * cell:.1f}" for cell in cells]
 
 

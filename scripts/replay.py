@@ -32,6 +32,7 @@ from ..vla.contract import ActionChunk, EnvSpec, Memory, Observation
 from ..vla.contract import Episode as Recorded
 from ..vla.errors import ConfigError, DataError
 from .compose import load
+from .live import live_view, require_view
 from .recording import DatasetSink
 from .simulated import SimulatedBodyFactory
 
@@ -62,6 +63,11 @@ class ReplayConfig:
     rate_hz: float | None
     priority: int
     out: Path | None
+    rerun: bool | str | None
+
+    def __post_init__(self) -> None:
+        if self.rerun and self.virtual:
+            raise ConfigError("'rerun' shows a run in real time", run="leave virtual=true away")
 
 
 class RecordedCommands:
@@ -134,13 +140,17 @@ def main(overrides: list[str]) -> int:
     recorded = Dataset(cfg.data).episode(cfg.episode)
     config = same_scene(cfg, recorded, console)
     rate_hz = float(config["rate_hz"]) if cfg.rate_hz is None else cfg.rate_hz
-    settings = LoopSettings(rate_hz=rate_hz, priority=cfg.priority, guards=factory.guards)
+    settings = LoopSettings(rate_hz=rate_hz, priority=cfg.priority, guards=factory.guards, traced=bool(cfg.rerun))
+    require_view(cfg.rerun)
     with ExitStack() as stack:
         folder = cfg.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wayhand-")))
         sink = DatasetSink(folder / "run")
         if sink.path.exists():
             raise ConfigError("There is a replay already", got=str(sink.path), run="choose another out=DIR")
-        outcome, replayed = (in_virtual_time if cfg.virtual else in_real_time)(recorded, factory, settings, sink)
+        if cfg.virtual:
+            outcome, replayed = in_virtual_time(recorded, factory, settings, sink)
+        else:
+            outcome, replayed = in_real_time(recorded, factory, settings, sink, cfg.rerun)
     result = {
         "data": str(cfg.data),
         "episode": cfg.episode,
@@ -205,11 +215,19 @@ def in_virtual_time(
 
 
 def in_real_time(
-    recorded: Recorded, factory: BodyFactory, settings: LoopSettings, sink: DatasetSink
+    recorded: Recorded,
+    factory: BodyFactory,
+    settings: LoopSettings,
+    sink: DatasetSink,
+    rerun: bool | str | None = None,
 ) -> tuple[Outcome, Recorded]:
-    """The recorded run again in real time."""
+    """The recorded run again in real time; `rerun` as the option of this name."""
     episode, trace, timed = _timed(recorded, factory)
-    with Session(factory=timed, settings=settings, sink=sink) as session, KeyboardStop(session.estop):
+    with (
+        Session(factory=timed, settings=settings, sink=sink) as session,
+        live_view(rerun, session),
+        KeyboardStop(session.estop),
+    ):
         outcome = session.run(episode, _planner(trace, session.spec))
         if session.recording_warning:
             raise DataError(session.recording_warning)

@@ -23,6 +23,7 @@ from ..vla.bridge.wire import Limits
 from ..vla.config import Config, instantiate
 from ..vla.errors import ConfigError, RobotError, WayhandError
 from .compose import load
+from .trained import Fast, load_trained
 
 HELP = """\
 Usage: wayhand serve policy=null|replay|CHECKPOINT [host=ADDRESS] [port=PORT] [key=value …]
@@ -58,6 +59,7 @@ class ServeConfig:
     clients: int
     max_mb: float
     device: str
+    fast: Fast
     threads: int
     log: Literal["debug", "info", "warning"]
 
@@ -113,10 +115,8 @@ def load_policy(cfg: ServeConfig) -> tuple[Any, str]:
         return ReplayPolicy(episode=dataset.episode(cfg.episode), chunk=cfg.chunk), ""
     import torch
 
-    from ..vla.learning.policy import TorchPolicy
-
     torch.set_num_threads(cfg.threads)
-    policy = TorchPolicy.from_checkpoint(cfg.checkpoint or "", device=cfg.device)
+    policy = load_trained(cfg.checkpoint or "", cfg.device, cfg.fast)
     return policy, policy.stats.sha256()
 
 

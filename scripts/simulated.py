@@ -17,12 +17,14 @@ from ..envs.tabletop.robots import load_robot
 from ..envs.tabletop.scene import ROBOT, compile_scene
 from ..envs.tabletop.tasks import TASKS
 from ..vla.bridge.chunking import JointTargets
-from ..vla.bridge.collision import CollisionGuard
+from ..vla.bridge.collision import CollisionGuard, Posture
+from ..vla.bridge.console.model3d import Model3D
 from ..vla.bridge.limit_files import combine, from_toml, table_of
 from ..vla.bridge.limits import Limits
 from ..vla.bridge.robots.faults import Fault, FaultyBody
 from ..vla.bridge.robots.simulated import SimulatedBody
 from ..vla.bridge.safety import Guard
+from ..vla.bridge.sensors import Plausibility
 from ..vla.bridge.zones import Box, Points, ZoneGuard
 from ..vla.config import Config, instantiate
 from ..vla.contract import EnvSpec, Observation
@@ -83,6 +85,16 @@ class SimulatedBodyFactory:
             guards.append(collision_guard(str(self.env.get("robot", "embedded"))))
         return guards
 
+    @property
+    def plausibility(self) -> Plausibility:
+        return Plausibility()
+
+    def model(self) -> Model3D:
+        """The arm and the table, for a console to draw."""
+        model = compile_scene(load_robot(str(self.env.get("robot", "embedded"))), 500.0)
+        _hide(model)
+        return Model3D(model, arm_posture(model), centre=(0.3, 0.0, 0.25))
+
     def policy_spec(self) -> EnvSpec:
         """What a policy for this environment observes and commands."""
         env = self._build()
@@ -90,6 +102,10 @@ class SimulatedBodyFactory:
             return env.body
         finally:
             env.close()
+
+    def targets(self, policy: EnvSpec, robot: EnvSpec) -> JointTargets:
+        """From a policy's actions to the joints."""
+        return joint_targets(policy, robot)
 
     def _build(self) -> TabletopEnv:
         env = instantiate(self.env)
@@ -165,12 +181,19 @@ def hand_points(kinematics: Kinematics) -> Points:
 def collision_guard(robot: str) -> CollisionGuard:
     """The arm against itself and the table. What lies on the table is there to be touched; fingers reach its top."""
     model = compile_scene(load_robot(robot), 500.0)
-    table = model.geom("table").id
-    of_robot = np.array([model.body(b).name.startswith(ROBOT) for b in model.geom_bodyid])
-    others = ~of_robot
-    others[table] = False
+    others = _loose(model)
     model.geom_contype[others] = 0
     model.geom_conaffinity[others] = 0
+    left, right = (f"{ROBOT}finger_{side}" for side in ("left", "right"))
+    allowed = [(left, right), (left, "world"), (right, "world")]
+    home = np.append(REST, GRIPPER_WIDTH)
+    return CollisionGuard(
+        model, robot=f"{ROBOT}base", posture=arm_posture(model), home=home, allowed=allowed, margin=COLLISION_MARGIN
+    )
+
+
+def arm_posture(model: mujoco.MjModel) -> Posture:
+    """Joints and gripper width [8] → `qpos` of a tabletop's model."""
     arm = [model.joint(ROBOT + name).qposadr[0] for name in JOINTS]
     fingers = [model.joint(f"{ROBOT}finger_{side}_slide").qposadr[0] for side in ("left", "right")]
     rest = model.qpos0.copy()
@@ -179,12 +202,21 @@ def collision_guard(robot: str) -> CollisionGuard:
         rest[arm], rest[fingers] = q[:7], q[7] / 2
         return rest
 
-    left, right = (f"{ROBOT}finger_{side}" for side in ("left", "right"))
-    allowed = [(left, right), (left, "world"), (right, "world")]
-    home = np.append(REST, GRIPPER_WIDTH)
-    return CollisionGuard(
-        model, robot=f"{ROBOT}base", posture=posture, home=home, allowed=allowed, margin=COLLISION_MARGIN
-    )
+    return posture
+
+
+def _loose(model: mujoco.MjModel) -> np.ndarray:
+    """[ngeom] bool: neither the arm nor the table."""
+    loose = np.array([not model.body(b).name.startswith(ROBOT) for b in model.geom_bodyid])
+    loose[model.geom("table").id] = False
+    return loose
+
+
+def _hide(model: mujoco.MjModel) -> None:
+    """Make invisible what is neither the arm nor the table: nobody measures where it is."""
+    loose = _loose(model)
+    model.geom_matid[loose] = -1
+    model.geom_rgba[loose] = 0.0
 
 
 def _box(values: Mapping[str, Any]) -> Box:

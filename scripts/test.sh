@@ -5,6 +5,11 @@ set -euo pipefail
 
 export HF_HUB_OFFLINE=1 PYRIGHT_PYTHON_IGNORE_WARNINGS=1 OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false
 
+command -v chromium chromium-browser google-chrome >/dev/null || {
+  say "Installing a browser, which the console is tested in"
+  apt_install chromium || printf '%s\n' "Not installed; those tests are skipped." "  run: sudo apt-get install chromium" >&2
+}
+
 say "Style"
 ruff check --output-format concise .
 ruff format --check .

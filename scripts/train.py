@@ -36,6 +36,7 @@ Learns a policy from demonstrations. Ctrl-C saves; the same command continues, b
 Examples:
   wayhand train policy=regression data=runs/pick out=runs/pick-policy steps=5000
   wayhand train policy=flow data=[runs/pick,runs/push] out=runs/flow batch_size=128 lr=0.001
+  wayhand train data=[runs/pick,runs/corrections] weights=[3,1] init_from=runs/pick-policy out=runs/corrected
   wayhand train data=runs/new init_from=runs/pick-policy out=runs/tuned steps=1000 lr=0.0001
   torchrun --nproc-per-node 2 --no-python wayhand train data=runs/pick out=runs/two batch_size=32
 """
@@ -47,6 +48,7 @@ FREE_TO_CHANGE = ("steps", "log_every", "save_every", "keep", "threads", "wandb"
 class TrainConfig:
     policy: Config
     data: str | list[str]
+    weights: list[float] | None
     out: Path
     init_from: Path | None
     overwrite: bool
@@ -137,7 +139,14 @@ def cores() -> int:
 
 def make_sampler(datasets: Sequence[Dataset], chunk: int, cfg: TrainConfig, rank: int, world: int) -> WindowSampler:
     return WindowSampler(
-        datasets, chunk=chunk, batch_size=cfg.batch_size, seed=cfg.seed, rank=rank, world=world, prefetch=0
+        datasets,
+        chunk=chunk,
+        batch_size=cfg.batch_size,
+        seed=cfg.seed,
+        weights=cfg.weights,
+        rank=rank,
+        world=world,
+        prefetch=0,
     )
 
 

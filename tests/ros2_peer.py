@@ -2,10 +2,13 @@
 
 Its types are written down from the ROS 2 message definitions and serialised by Cyclone DDS itself. It publishes a
 joint state, an odometry and an image, and prints every command it gets and every remote endpoint it sees, as JSON.
-Usage: python ros2_peer.py DOMAIN PNG_AS_HEX; ends with its standard input.
+Usage: python ros2_peer.py DOMAIN PNG_AS_HEX [follow]; ends with its standard input. With `follow` its joints go where
+they are commanded to, as under a joint_trajectory_controller and a forward_command_controller, its picture moves, and
+its commands are not printed.
 """
 
 # Cyclone resolves the annotations of a type when it makes it, so they must not be strings.
+import io
 import json
 import select
 import sys
@@ -20,6 +23,7 @@ from cyclonedds.idl.types import array, float64, int32, sequence, uint8, uint32
 from cyclonedds.pub import DataWriter
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
+from PIL import Image, ImageChops
 
 CONFIG = """<CycloneDDS><Domain><General><Interfaces><NetworkInterface name="lo"/></Interfaces>
 <AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>
@@ -177,7 +181,45 @@ def describe(sample: object) -> object:
     return {"linear": sample.linear.x, "left": sample.linear.y, "turn": sample.angular.z}
 
 
-def main(number: int, image: bytes) -> None:
+class Arm:
+    """Joints that go straight from one commanded point to the next; without a command they rest."""
+
+    def __init__(self) -> None:
+        self.positions = {"width": 0.04, "q2": -0.2, "q1": 0.3}
+        self.begun = (0.0, dict(self.positions))
+        self.ahead: list[tuple[float, dict[str, float]]] = []
+
+    def take(self, sample: object) -> None:
+        now = time.monotonic()
+        self.advance(now)
+        if isinstance(sample, JointTrajectory):
+            self.begun = (now, dict(self.positions))
+            seconds = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in sample.points]
+            targets = [dict(zip(sample.joint_names, numbers(p.positions), strict=True)) for p in sample.points]
+            self.ahead = [(now + s, t) for s, t in zip(seconds, targets, strict=True)]
+        elif isinstance(sample, Float64MultiArray):
+            self.positions["width"] = float(sample.data[0])
+
+    def advance(self, now: float) -> None:
+        while self.ahead and self.ahead[0][0] <= now:
+            self.begun = self.ahead.pop(0)
+            self.positions.update(self.begun[1])
+        if self.ahead:
+            (t0, before), (t1, after) = self.begun, self.ahead[0]
+            for name, q in after.items():
+                self.positions[name] = before[name] + (now - t0) / (t1 - t0) * (q - before[name])
+
+
+def moved(png: bytes) -> bytes:
+    """The picture, shifted by a pixel every 20 ms."""
+    with Image.open(io.BytesIO(png)) as image:
+        shifted = ImageChops.offset(image.convert("RGB"), int(time.monotonic() * 50))
+    out = io.BytesIO()
+    shifted.save(out, "PNG")
+    return out.getvalue()
+
+
+def main(number: int, image: bytes, follow: bool) -> None:
     domain = Domain(number, CONFIG)
     me = DomainParticipant(number)
     # As ros2_control does: reliable publishers of state, subscriptions with the defaults of the middleware.
@@ -191,17 +233,26 @@ def main(number: int, image: bytes) -> None:
     }
     header = Header(Time(), "base")
     zeros = [0.0] * 36
+    arm, cycle = Arm(), 0
     while not select.select([sys.stdin], [], [], 0.01)[0]:
         header.stamp = Time(int(time.time()), int(time.time() % 1 * 1e9))
-        writers["rt/joint_states"].write(JointState(header, ["width", "q2", "q1"], [0.04, -0.2, 0.3], [], []))
+        arm.advance(time.monotonic())
+        writers["rt/joint_states"].write(JointState(header, list(arm.positions), list(arm.positions.values()), [], []))
         pose = Pose(Point(1.5, -2.5, 0.0), Quaternion(0.0, 0.0, 2**-0.5, 2**-0.5))
         twist = Twist(Vector3(0.25, 0.0, 0.0), Vector3(0.0, 0.0, -0.5))
         odometry = Odometry(header, "base", PoseWithCovariance(pose, zeros), TwistWithCovariance(twist, zeros))
         writers["rt/odom"].write(odometry)
-        writers["rt/front/compressed"].write(CompressedImage(header, "png", list(image)))
+        cycle += 1
+        if cycle % 4 == 0 or not follow:
+            picture = moved(image) if follow else image
+            writers["rt/front/compressed"].write(CompressedImage(header, "png", list(picture)))
         for name, reader in readers.items():
             for sample in reader.take(16):
-                if isinstance(sample, TAKEN[name]):
+                if not isinstance(sample, TAKEN[name]):
+                    continue
+                if follow:
+                    arm.take(sample)
+                else:
                     say(topic=name, command=describe(sample))
         for kind, reader in endpoints.items():
             for found in reader.take(64):
@@ -211,4 +262,4 @@ def main(number: int, image: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), bytes.fromhex(sys.argv[2]))
+    main(int(sys.argv[1]), bytes.fromhex(sys.argv[2]), "follow" in sys.argv[3:])

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wayhand.vla.backbones import objectives
+from wayhand.vla.backbones import objectives, reading
 from wayhand.vla.backbones.connectors.projection import LinearConnector
 from wayhand.vla.backbones.language.scratch import ScratchLM
 from wayhand.vla.backbones.language.tokenizers import WordTokenizer
-from wayhand.vla.backbones.objectives import Seen
+from wayhand.vla.backbones.reading import Seen
 from wayhand.vla.backbones.towers.conv import ConvNetTower
 from wayhand.vla.backbones.vlm import ComposedVLM
 
@@ -108,20 +108,20 @@ def test_a_caption_is_learned_from_earlier_words_alone(vlm: ComposedVLM) -> None
     every[:, 1] = True  # the loss of the second word, which the last ones must not change
     changed = ids.clone()
     changed[:, 3:] = WORDS.pad
-    before = objectives.next_word_loss(vlm, told.prefix, ids, mask, every)
-    after = objectives.next_word_loss(vlm, told.prefix, changed, mask, every)
+    before = reading.next_word_loss(vlm, told.prefix, ids, mask, every)
+    after = reading.next_word_loss(vlm, told.prefix, changed, mask, every)
     assert torch.allclose(before, after, atol=1e-6)
 
 
 def test_padding_changes_nothing(vlm: ComposedVLM) -> None:
     vlm.eval()
-    alone = objectives.read_text(vlm, *objectives.encoded(vlm, CAPTIONS[:1]))
-    together = objectives.read_text(vlm, *objectives.encoded(vlm, CAPTIONS))[:1]
+    alone = reading.read_text(vlm, *reading.encoded(vlm, CAPTIONS[:1]))
+    together = reading.read_text(vlm, *reading.encoded(vlm, CAPTIONS))[:1]
     assert torch.allclose(alone, together, atol=1e-6)
 
 
 def test_the_answer_alone_is_learned(vlm: ComposedVLM) -> None:
-    ids, mask, answer = objectives.dialogue(vlm, QUESTIONS, ANSWERS)
+    ids, mask, answer = reading.dialogue(vlm, QUESTIONS, ANSWERS)
     assert WORDS.decode(torch.where(answer, ids, WORDS.pad)) == ANSWERS
     assert WORDS.decode(torch.where(mask & ~answer, ids, WORDS.pad)) == QUESTIONS
 
@@ -152,3 +152,35 @@ def test_each_objective_teaches_the_tower(vlm: ComposedVLM, make: partial[object
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_grounding_that_knows_nothing_costs_the_log_of_its_choices(vlm: ComposedVLM) -> None:
+    grounding = objectives.GroundingObjective(vlm=vlm, bins=5)
+    for head in (grounding.places, grounding.seek):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    places = torch.tensor([[0.25, 1.0], [0.25, 1.0]])
+    told = Seen(vlm, pictures(), CAPTIONS, phrases=["cube", "ball"], places=places, pointed=torch.tensor([0, 2]))
+    cells = math.log(4)  # the picture's 2 × 2 tokens
+    assert grounding(told).item() == pytest.approx(math.log(5) + cells, abs=1e-5)
+    with torch.no_grad():
+        grounding.places.bias.view(2, 5)[0, 1] = grounding.places.bias.view(2, 5)[1, 4] = 40.0
+    assert grounding(told).item() == pytest.approx(cells, abs=1e-5)
+    found = grounding.point(vlm, reading.select(told.prefix, told.pointed), told.phrases)
+    assert torch.allclose(found, places, atol=1e-4)
+    assert grounding(seen(vlm)).item() == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(x=st.floats(0, 4), y=st.floats(0, 2))
+def test_splitting_along_both_axes_interpolates_a_plane_exactly(x: float, y: float) -> None:
+    plane = 3.0 * torch.arange(3)[:, None] + 2.0 * torch.arange(5)
+    down, across = torch.tensor([y]), torch.tensor([x])
+    found = objectives.split(objectives.split(plane[None], down, 1), across)
+    assert found.item() == pytest.approx(3 * y + 2 * x, abs=1e-4)
+
+
+def test_tokens_are_laid_out_as_the_grid_they_were_merged_from() -> None:
+    assert objectives.laid_out((12, 8), 96) == (12, 8)
+    assert objectives.laid_out((12, 8), 24) == (6, 4)
+    assert objectives.laid_out((12, 12), 64) is None

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from wayhand.datasets.pairs import by_count, open_pairs
+from wayhand.datasets.pairs import by_count, open_pairs, rewrite_texts
 from wayhand.envs.pairs.captions import names
 from wayhand.scripts.pretrain import main
+from wayhand.scripts.pretrain_render import DESCRIPTION, render
 from wayhand.vla import checkpoint
 from wayhand.vla.backbones.connectors.projection import LinearConnector
 from wayhand.vla.backbones.language.scratch import ScratchLM
@@ -23,8 +24,9 @@ from wayhand.vla.backbones.towers.run import RunTower
 from wayhand.vla.backbones.vlm import ComposedVLM
 from wayhand.vla.errors import CheckpointError, ConfigError, DataError
 from wayhand.vla.learning.curriculum import Mixture
-from wayhand.vla.learning.pretraining import PairBatches, pretrained
-from wayhand.vla.pairs import Question, Texts
+from wayhand.vla.learning.pair_batches import PairBatches
+from wayhand.vla.learning.pretraining import pretrained
+from wayhand.vla.pairs import Place, Question, Texts
 
 TINY = ["vlm=scratch_tiny", "batch_size=4", "threads=1", "precision=fp32", "warmup=1", "log_every=1"]
 RENDERED = ["pairs=12", "held_out=12", "part=6", "size=32", "workers=1", "gallery=5", "rerank=3"]
@@ -58,7 +60,7 @@ def weights(run: Path, part: str = "model") -> dict[str, torch.Tensor]:
 
 def test_rendered_pairs_are_learned_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = tmp_path / "pairs", tmp_path / "run"
-    assert main([f"data={data}", f"out={out}", *TINY, *RENDERED, "steps=2"]) == 0
+    assert main([f"data={data}", f"out={out}", *TINY, *RENDERED, "objectives=all", "steps=2"]) == 0
     figures: dict[str, Any] = json.loads((out / "understanding.json").read_text())
     assert set(figures) == {"test", "phrasing", "combination"}
     for found in figures.values():
@@ -68,12 +70,14 @@ def test_rendered_pairs_are_learned_and_measured(tmp_path: Path, capsys: pytest.
         assert set(found["retrieval"]) == {"contrast", "matching", "likelihood"}
         assert 0 <= found["captions"]["f1"] <= 1
         assert found["prior"]["mean"] > 0
+        assert set(found["intervals"]) == set(found["answers"]) - {"mean"}
+        assert 0 <= found["pointing"]["within 0.1"] <= 1
     page = (out / "examples.html").read_text()
     assert page.count("<figure>") == 5
     assert all((out / "examples" / f"{i:02d}.png").exists() for i in range(5))
     made = {p: p.stat().st_mtime_ns for p in data.rglob("images.npy")}
     assert (
-        main([f"data={data}", f"out={out}", *TINY, *RENDERED, "steps=2"]) == 0
+        main([f"data={data}", f"out={out}", *TINY, *RENDERED, "objectives=all", "steps=2"]) == 0
     )  # finished: measured again, not trained
     assert {p: p.stat().st_mtime_ns for p in data.rglob("images.npy")} == made
     with pytest.raises(DataError, match="holds other pictures"):
@@ -117,7 +121,7 @@ def test_stages_train_what_they_name(folder: Path, run: Path, tmp_path: Path) ->
 
 
 def test_objectives_can_be_balanced_ablated_and_blinded(folder: Path, tmp_path: Path) -> None:
-    common = [f"data={folder}", *TINY, "size=16", "steps=2", "balance=uncertainty", "without=[matching,contrast]"]
+    common = [f"data={folder}", *TINY, "size=16", "steps=2", "balance=uncertainty", "without=[grounding,contrast]"]
     assert main([*common, f"out={tmp_path}", "ablation=true", "blind=true"]) == 0
     runs = {p.name for p in tmp_path.iterdir() if p.is_dir()}
     assert runs == {"whole", "without_captioning", "without_answering"}
@@ -146,7 +150,7 @@ def test_a_pretrained_tower_sees_the_same_in_another_model(run: Path, tmp_path: 
 def test_a_curriculum_begins_with_few_things(tmp_path: Path) -> None:
     data = tmp_path / "pairs"
     common = [f"data={data}", *TINY, *RENDERED, "pairs=36", "steps=1"]
-    assert main([*common, f"out={tmp_path / 'run'}", "curriculum=few_first", "without=[matching]"]) == 0
+    assert main([*common, f"out={tmp_path / 'run'}", "curriculum=few_first", "measured=[validation]"]) == 0
     parts = by_count(open_pairs(data / "train"))
     assert sum(len(part) for part in parts.values()) == 36
     for name, part in parts.items():
@@ -184,3 +188,36 @@ def test_batches_keep_words_with_their_pictures_and_follow_from_the_step() -> No
     assert torch.equal(again["images"], batch["images"])
     assert again["questions"] == batch["questions"]
     assert batches(6, 0.0)["captions"] != batch["captions"]
+
+
+def test_places_move_with_their_picture() -> None:
+    class Dot(Numbered):
+        """A bright pixel at (5, 9) of 16 × 16."""
+
+        def images(self, indices: Any) -> np.ndarray:
+            found = np.zeros((len(indices), 16, 16, 3), np.uint8)
+            found[:, 9, 5] = 255
+            return found
+
+        def texts(self, index: int) -> Texts:
+            return Texts(("a dot",), places=(Place("dot", 5 / 16, 9 / 16),))
+
+    batch = PairBatches({"a": Dot("a", 8)}, batch_size=8, questions=0, phrases=2, seed=1, shift=3)(0, 0.0)
+    assert batch["phrases"] == ["dot"] * 8
+    for row, (x, y) in zip(batch["pointed"].tolist(), batch["places"].tolist(), strict=True):
+        assert batch["images"][row, round(y * 16), round(x * 16), 0] == 255
+    assert len({tuple(p) for p in batch["places"].tolist()}) > 1
+
+
+def test_texts_of_an_older_wording_are_told_anew_and_pictures_stay(tmp_path: Path) -> None:
+    counts = {"train": 2}
+    assert sum(render(tmp_path, counts, size=32, part=2, workers=1)) == 2
+    first = open_pairs(tmp_path / "train")
+    told, images = [first.texts(i) for i in range(2)], first.images([0, 1])
+    rewrite_texts(tmp_path / "train", 0, lambda t: Texts(("older",), extras=t.extras))
+    about = json.loads((tmp_path / DESCRIPTION).read_text())
+    (tmp_path / DESCRIPTION).write_text(json.dumps({**about, "wording": 0}))
+    assert sum(render(tmp_path, counts, size=32, part=2, workers=1)) == 2
+    again = open_pairs(tmp_path / "train")
+    assert [again.texts(i) for i in range(2)] == told
+    assert np.array_equal(again.images([0, 1]), images)

@@ -16,7 +16,7 @@ from wayhand.scripts.compose import CONF
 from wayhand.vla.backbones.flow import NoiseAtOne
 from wayhand.vla.backbones.guidance import Guidance, Prefix, guidance_weight, prefix_weights
 from wayhand.vla.bridge.chunking import JointTargets
-from wayhand.vla.bridge.planner import LatencyEstimate, Planner, left_over
+from wayhand.vla.bridge.planner import WAIT, LatencyEstimate, Planner, left_over, waited_for
 from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.session import Episode
 from wayhand.vla.bridge.virtual import run_virtual
@@ -320,6 +320,42 @@ def test_the_planner_tells_what_is_left_and_how_late_it_will_be() -> None:
     planner.reset(1)
     planner.plan(policy.told[0][0], 0.1)
     assert policy.told[-1][1:] == (None, 2)
+
+
+def test_a_robot_that_waits_executes_all_it_was_told_however_late() -> None:
+    targets = JointTargets(policy=CARTESIAN, robot=ROBOT, kinematics=Plane())
+    ends: list[float] = []
+    for latency in (0.0, 0.2):
+        body = StickBody(goal=9.0)
+        planner = Planner(policy=Steady(0.01), spec=CARTESIAN, targets=targets, chunking="synchronous")
+        outcome, loop = run_virtual(Episode(0, {}, 4, latency), body, planner, LoopSettings())
+        assert not outcome.reason and loop.report()["late_actions"] == 0
+        # Four periods of 0.05 s and the wait, over and over, for 2 s.
+        assert outcome.inferences == round(2.0 / (0.2 + latency))
+        ends.append((body.trace[-1][0] - body.trace[0][0]) / outcome.inferences)
+    assert ends[0] == pytest.approx(0.04, rel=0.1) and ends[1] == pytest.approx(0.04, rel=0.1)
+
+
+def test_what_is_waited_for_is_shifted_and_ends_in_rest() -> None:
+    chunk = ActionChunk(np.arange(4.0)[:, None], DT * np.arange(1, 5), 0.0)
+    shifted = waited_for(chunk, 0.3, 2)
+    assert shifted.actions[:, 0].tolist() == [0.0, 1.0, 1.0] and shifted.observed_at == 0.0
+    np.testing.assert_allclose(shifted.times, [0.35, 0.4, 0.4 + WAIT])
+    assert len(waited_for(chunk, 0.0)) == 5
+    empty = ActionChunk(np.zeros((0, 1)), np.zeros(0), 0.0)
+    assert len(waited_for(empty, 0.1)) == 0
+
+
+def test_a_policy_is_warm_before_it_counts() -> None:
+    policy = Asked()
+    targets = JointTargets(policy=CARTESIAN, robot=ROBOT, kinematics=Plane())
+    planner = Planner(policy=policy, spec=CARTESIAN, targets=targets, chunking="rtc")
+    assert planner.warm_up() >= 0
+    told = len(policy.told)
+    assert told > 1 and policy.told[-1][1] is not None  # also how to continue a chunk
+    planner.reset(0)
+    planner.plan(StickBody().observe(), 0.1)
+    assert policy.told[told][1] is None  # what was asked before is no prefix
 
 
 def test_what_is_left_of_a_chunk_is_told_by_time() -> None:

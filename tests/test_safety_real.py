@@ -23,7 +23,7 @@ from wayhand.vla.bridge.chunking import JointTargets
 from wayhand.vla.bridge.keyboard import KeyboardStop
 from wayhand.vla.bridge.planner import Planner
 from wayhand.vla.bridge.process import LoopSettings, Status
-from wayhand.vla.bridge.robots.simulated import SimulatedRobotLink
+from wayhand.vla.bridge.robots.link import RobotLink
 from wayhand.vla.bridge.session import Episode, Session
 from wayhand.vla.errors import RobotError
 
@@ -127,7 +127,7 @@ def test_a_killed_policy_leaves_a_robot_at_rest() -> None:
     theirs.close()
     assert ours.poll(60.0), "the session did not start"
     spec, names, _ = ours.recv()
-    link = SimulatedRobotLink(spec, names)
+    link = RobotLink(spec, names)
     try:
         start = moved_from(link)
         assert wait_for(lambda: moved_from(link) - start > 0.03), "the robot did not begin to move"
@@ -145,12 +145,12 @@ def test_a_killed_policy_leaves_a_robot_at_rest() -> None:
         ours.close()
 
 
-def moved_from(link: SimulatedRobotLink) -> float:
+def moved_from(link: RobotLink) -> float:
     record = link.state.latest()
     return 0.0 if record is None else float(record["observation.state"][1])
 
 
-def rests(link: SimulatedRobotLink, seconds: float) -> bool:
+def rests(link: RobotLink, seconds: float) -> bool:
     here = moved_from(link)
     time.sleep(seconds)
     return moved_from(link) == here

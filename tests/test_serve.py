@@ -145,7 +145,7 @@ def test_any_address_is_served_with_a_token(tmp_path: Path, dataset: Path) -> No
 def config(**change: object) -> ServeConfig:
     values = dict(env=None, checkpoint="replay", host="127.0.0.1", port=0, local=False, data=None, episode=0, chunk=4,
                   names=None, token_file=None, once=False, certificate=None, key=None, clients=1, max_mb=1.0,
-                  device="cpu", threads=1, log="warning")  # fmt: skip
+                  device="cpu", fast="plain", threads=1, log="warning")  # fmt: skip
     return ServeConfig(**{**values, **change})  # type: ignore[arg-type]
 
 

@@ -29,6 +29,15 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in a picture the one thing is that a phrase names: x and y from (0, 0), left and on top, to (1, 1)."""
+
+    phrase: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
 class Texts:
     """All that is said about one picture.
 
@@ -36,17 +45,20 @@ class Texts:
         captions: sentences that are true of it.
         facts: what there is in it, e.g. `"small red cube"`; a caption's words are held against them.
         extras: JSON values of whoever made it.
+        places: where things are.
     """
 
     captions: tuple[str, ...]
     questions: tuple[Question, ...] = ()
     facts: tuple[str, ...] = ()
     extras: dict[str, Any] = field(default_factory=dict)
+    places: tuple[Place, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types; see `from_dict`."""
         asked = [[q.question, q.answer, q.kind] for q in self.questions]
-        return {"captions": list(self.captions), "questions": asked, "facts": list(self.facts), "extras": self.extras}
+        found = {"captions": list(self.captions), "questions": asked, "facts": list(self.facts), "extras": self.extras}
+        return found | ({"places": [[p.phrase, p.x, p.y] for p in self.places]} if self.places else {})
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], where: str) -> Texts:
@@ -71,7 +83,24 @@ class Texts:
         facts = record.get("facts", [])
         if not _strings(facts):
             raise DataError(f"{where} has malformed facts", expected="a list of strings", got=repr(facts))
-        return cls(tuple(captions), tuple(Question(*q) for q in asked), tuple(facts), dict(record.get("extras", {})))
+        return cls(
+            tuple(captions),
+            tuple(Question(*q) for q in asked),
+            tuple(facts),
+            dict(record.get("extras", {})),
+            _places(record.get("places", []), where),
+        )
+
+
+def _places(listed: object, where: str) -> tuple[Place, ...]:
+    found: list[Place] = []
+    for entry in listed if isinstance(listed, list) else [listed]:
+        match entry:
+            case [str() as phrase, int() | float() as x, int() | float() as y] if 0 <= x <= 1 and 0 <= y <= 1:
+                found.append(Place(phrase, float(x), float(y)))
+            case _:
+                raise DataError(f"{where} has a malformed place", expected="[phrase, x, y], 0 to 1", got=repr(entry))
+    return tuple(found)
 
 
 def _strings(value: object) -> bool:

@@ -17,6 +17,9 @@ GAP = {"small": 0.034, "large": 0.054}
 TABLES = 4
 SIDE_MARGIN, DEPTH_MARGIN, PICTURE_MARGIN = 0.045, 0.06, 0.05
 """By how much two things must differ in place [m], and in the picture [share of its width], for a relation to hold."""
+PICTURE_SIXTH = 0.12
+"""Half the width of the middle between left and right [share of the picture's width]."""
+MIDDLE = "middle"
 RELATIONS = ("left of", "right of", "in front of", "behind")
 
 
@@ -93,6 +96,45 @@ def holds(relation: str, a: Thing, b: Thing, view: View) -> bool | None:
         apart = a.near - b.near
         clear = abs(apart) > DEPTH_MARGIN
     return apart > 0 if clear else None
+
+
+def place(thing: Thing, view: View) -> tuple[float, float]:
+    """Where a thing's foot is in the picture, from (0, 0), left and on top, to (1, 1)."""
+    away = view.near - thing.near
+    reach = math.hypot(view.near, view.height)
+    distance = (away * view.near + view.height**2) / reach
+    # Along the picture's vertical: the table's far side is above.
+    below = (thing.near * view.height) / reach
+    return 0.5 + across(thing, view), 0.5 + below / distance / (2 * math.tan(math.radians(view.fovy) / 2))
+
+
+def region(thing: Thing, view: View) -> str | None:
+    """ "left", "back right", "middle" and so on; None where a thing stands on a border between two."""
+    side = _third(across(thing, view), PICTURE_SIXTH, PICTURE_MARGIN / 2)
+    depth = _third(thing.near, ROOM[1] / 3, DEPTH_MARGIN / 4)
+    if side is None or depth is None:
+        return None
+    words = [*(["back"], [], ["front"])[depth], *(["left"], [], ["right"])[side]]
+    return " ".join(words) or MIDDLE
+
+
+def beyond_middle(relation: str, thing: Thing, view: View) -> bool | None:
+    """Whether a thing is `relation` the middle of the picture; None where it stands too near to it to say."""
+    if relation in ("right of", "behind"):
+        opposite = beyond_middle(RELATIONS[RELATIONS.index(relation) - 1], thing, view)
+        return None if opposite is None else not opposite
+    if relation == "left of":
+        apart, least = -across(thing, view), PICTURE_MARGIN / 2
+    else:
+        apart, least = thing.near, DEPTH_MARGIN / 2
+    return apart > 0 if abs(apart) > least else None
+
+
+def _third(value: float, border: float, margin: float) -> int | None:
+    """0, 1 or 2: below, between or above ±border; None within the margin of one."""
+    if min(abs(value - border), abs(value + border)) < margin:
+        return None
+    return int(value > -border) + int(value > border)
 
 
 def row(things: tuple[Thing, ...], relation: str, view: View) -> tuple[Thing, ...] | None:

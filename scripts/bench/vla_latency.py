@@ -4,12 +4,13 @@
                                         [compiled=true] [lerobot=/path/to/an/environment/bin/python] [peers=eager]
 
 Sizes: `wide` (16M), `deep` (17M, SmolVLA's own depths and ratios) and `small` (the same with its own number of tokens
-too: 64 of each camera, 48 words) for a CPU; `smolvla` (450M) and `pi0` (3.3B, no
-LeRobot side) for a GPU. Weights are LeRobot's own, random and identical on both sides; both start from images, ids,
-state and noise; actions are compared before anything is timed. Rounds are interleaved and a ratio is taken within a
-round. The floor is the arithmetic at the fastest matrix product measured in this run, plus the weights' bytes at the
-measured bandwidth of memory. "recomputed" reads the prefix anew at each of the ten steps, as a policy without a cache
-would. For a compiled peer, which takes many minutes to compile, add `peers=eager,compiled`.
+too: 64 of each camera, 48 words) for a CPU; `smolvla` (450M) and `pi0` (3.3B, no LeRobot side) for a GPU. Weights are
+LeRobot's own, random and identical on both sides; both start from images, ids, state and noise; actions are compared
+before anything is timed. Rounds are interleaved and a ratio is taken within a round. The floor is the arithmetic at the
+fastest matrix product measured in this run, plus the weights' bytes at the measured bandwidth of memory. "kernels" is
+our own code on one thread of a CPU. "recomputed" reads the prefix anew at each of the ten steps, as a policy without a
+cache would; how much a cache can save is told by the operations of both. For a compiled peer, which takes many minutes
+to compile, add `peers=eager,compiled`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from wayhand.vla.backbones.decoder import Decoder
 from wayhand.vla.backbones.expert import ActionExpert
 from wayhand.vla.backbones.flow import FlowExpert, NoiseAtOne
 from wayhand.vla.backbones.inference import FastFlow, FoldedFlow
+from wayhand.vla.backbones.kernels.flow import KernelFlow
 from wayhand.vla.backbones.language.tokenizers import ByteTokenizer
 from wayhand.vla.backbones.native import NativeVLM
 from wayhand.vla.backbones.siglip import PixelShuffle, SiglipTower
@@ -123,6 +125,16 @@ def recomputed(folded: FoldedFlow, images: Tensor, ids: Tensor, mask: Tensor, st
     return noise
 
 
+def kernels_recomputed(
+    flow: KernelFlow, images: Tensor, ids: Tensor, mask: Tensor, state: Tensor, noise: Tensor
+) -> Tensor:
+    """As `Model.recomputed`, over the kernels."""
+    for k in range(STEPS):
+        prefix = flow.embedding(images, ids, mask, state)
+        noise = flow.step(prefix, flow.read(prefix), state, noise, range(k, k + 1))
+    return noise
+
+
 def main(argv: list[str]) -> int:
     options = {"size": "deep", "rounds": "7", "threads": "1", "batch": "1", "device": "cpu", "dtype": "float32"}
     options |= {"compiled": "true", "lerobot": "", "peers": "eager"}
@@ -165,6 +177,10 @@ def make_contenders(
             fast["compiled + graph"] = make(dtype=dtype, compiled=True, graph=True)
     else:
         fast["folded, bf16"] = make(dtype=torch.bfloat16)
+        if dtype == torch.float32:
+            fast["kernels"] = make(kernels=True)
+            kernels = KernelFlow(model.vlm, model.flow, steps=STEPS, count=size.chunk)
+            out["kernels, recomputed"] = partial(kernels_recomputed, kernels, **inputs)
     out["folded, recomputed"] = partial(recomputed, fast["folded"].folded, **inputs)
     return out | {name: partial(call, **inputs) for name, call in fast.items()}
 
@@ -189,7 +205,7 @@ def check(actions: dict[str, Tensor], folder: Path, peers: dict[str, Peer]) -> N
     reference = next(iter(theirs.values()), actions["plain"].float().cpu())
     print(f"actions up to {reference.abs().max():.2f}; largest difference to {next(iter(theirs), 'plain')}:")
     for name, found in {**actions, **theirs}.items():
-        print(f"  {name:<18} {(found.float().cpu() - reference).abs().max().item():.2e}")
+        print(f"  {name:<20} {(found.float().cpu() - reference).abs().max().item():.2e}")
 
 
 def print_table(
@@ -211,25 +227,40 @@ def print_table(
             times[name][i] = seconds()
     floor = print_floor(model, size, inputs, device, getattr(torch, options["dtype"]))
     base = next((name for name in everyone if name.startswith("lerobot")), "plain")
-    print(f"{'':<18} {'median':>9} {'p99':>9}   {base} ÷ it (quartiles)    × floor")
+    print(f"{'':<20} {'median':>9} {'p99':>9}   {base} ÷ it (quartiles)    × floor")
     for name, t in times.items():
         low, mid, high = np.quantile(times[base] / t, (0.25, 0.5, 0.75))
         print(
-            f"{name:<18} {1e3 * np.median(t):>6.1f} ms {1e3 * np.quantile(t, 0.99):>6.1f} ms"
+            f"{name:<20} {1e3 * np.median(t):>6.1f} ms {1e3 * np.quantile(t, 0.99):>6.1f} ms"
             f"   {mid:5.2f} ({low:.2f} … {high:.2f}) {'':<12} {np.median(t) / floor:5.2f}"
         )
-    for name, without in (("plain", "recomputed"), ("folded", "folded, recomputed")):
-        ratio = np.median(times[without] / times[name])
-        print(f"{STEPS} steps with a cache ({name}) are {ratio:.1f} × as fast as reading the prefix at every step")
+    for name in ("plain", "folded", "kernels"):
+        without = "recomputed" if name == "plain" else f"{name}, recomputed"
+        if without in times:
+            ratio = np.median(times[without] / times[name])
+            print(f"{STEPS} steps with a cache ({name}) are {ratio:.2f} × as fast as reading the prefix at every step")
+    print(f"  in operations alone, {reuse_in_operations(model, inputs):.2f} ×")
+
+
+def reuse_in_operations(model: Model, inputs: dict[str, Tensor]) -> float:
+    """How many times the operations of the cached path the path without a cache needs."""
+    dtype = next(model.parameters()).dtype
+    plain = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+    return operations(partial(model.recomputed, **plain)) / operations(partial(model, **plain))
+
+
+def operations(call: Callable[[], object]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 def print_floor(model: Model, size: Size, inputs: dict[str, Tensor], device: str, dtype: torch.dtype) -> float:
     """Seconds below which no implementation of this arithmetic gets on this machine."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        model(**{k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()})
-    flops, width = counter.get_total_flops(), next(model.parameters()).element_size()
+    plain = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+    flops, width = operations(partial(model, **plain)), next(model.parameters()).element_size()
     read = sum(p.numel() for p in model.vlm.parameters()) - model.vlm.decoder.words.weight.numel()
     weights = width * (read + STEPS * sum(p.numel() for p in model.flow.parameters()))
     product, bandwidth = measured_products(device, dtype), measured_bandwidth(device)

@@ -12,6 +12,9 @@ from .base import (
     Tokens,
     VisionTower,
 )
+from .quiet import hush
+
+hush()
 
 __all__ = [
     "VLM",

@@ -47,8 +47,9 @@ class ModulatedNorm(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """x: [B H W]; condition: [B C]. Returns the modulated x and the gate [B 1 W]."""
-        scale, shift, gate = self.project(condition)[:, None].chunk(3, -1)
+        """x: [B H W]; condition: [B C], or [B H C], one for each token. Returns the modulated x and the gate."""
+        condition = condition[:, None] if condition.ndim == 2 else condition
+        scale, shift, gate = self.project(condition).chunk(3, -1)
         return nn.functional.rms_norm(x, x.shape[-1:], eps=self.eps) * (1 + scale) + shift, gate
 
 
@@ -180,7 +181,7 @@ class ActionExpert(nn.Module):
         return PrefixCache(keys_values, mask, cache.start + count)
 
     def forward(self, x: Tensor, cache: PrefixCache, own: Tensor, condition: Tensor | None = None) -> Tensor:
-        """x: [B H W]; own: bool [H H], who attends to whom among them; condition: [B C]. Returns [B H W], normed."""
+        """x: [B H W]; own: bool [H H], who attends to whom; condition: [B C] or [B H C]. Returns [B H W], normed."""
         hidden = self._run(x, cache, own, condition)[0]
         return normalize(self.norm, hidden, condition)[0]
 

@@ -109,17 +109,18 @@ class FlowExpert(nn.Module):
         return self.expert.extend(cache, self.state(state)[:, None])
 
     def forward(self, x: Tensor, t: Tensor, cache: PrefixCache) -> Tensor:
-        """Noisy actions [B H A] at times [B] → velocity [B H A]."""
+        """Noisy actions [B H A] at times [B], or [B H] where each has its own, → velocity [B H A]."""
         tokens, condition = self.embed(x, t)
         return self.leave(self.expert(tokens, cache, self.among(x.shape[1], x.device), condition))
 
     def embed(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Tokens [B H W] and, where time modulates the norms, the condition [B W]."""
-        actions, when = self.enter(x), time_features(t, self.expert.width).to(x.dtype)
+        """Tokens [B H W] and, where time modulates the norms, the condition [B W] or [B H W]."""
+        actions, when = self.enter(x), time_features(t.flatten(), self.expert.width).to(x.dtype).unflatten(0, t.shape)
         silu = nn.functional.silu
         if self.time == "norm":
             return actions, silu(self.time_out(silu(self.time_in(when))))
-        both = torch.cat([actions, when[:, None].expand_as(actions)], -1)
+        when = when[:, None] if when.ndim == 2 else when
+        both = torch.cat([actions, when.expand_as(actions)], -1)
         return self.time_out(silu(self.time_in(both))), None
 
     def among(self, count: int, device: torch.device) -> Tensor:

@@ -8,18 +8,73 @@ Shape legend: B batch, N tokens, M tokens attended to, D width, Q query heads, K
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from .base import PureModule
-from .decoder import DecoderLayer, GatedMLP, RMSNorm, Rotation, rotate
+from .decoder import DecoderLayer, Family, RMSNorm, Rotation, rotate
 from .expert import ExpertLayer, ModulatedNorm
 from .packed import Activation, PackedLinear, activated, can_pack
 from .siglip import SiglipLayer, SiglipTower
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class FoldedWeights:
+    """Of one layer, float [out in] and [out].
+
+    Args:
+        mix: makes queries, then keys, then values; queries alone where the layer crosses.
+        out: behind the attention.
+        up: of the MLP; where it is gated, the gate's rows come first.
+        down: behind it.
+        mix_bias, out_bias, up_bias, down_bias: None where there is none.
+    """
+
+    mix: Tensor
+    out: Tensor
+    up: Tensor
+    down: Tensor
+    mix_bias: Tensor | None = None
+    out_bias: Tensor | None = None
+    up_bias: Tensor | None = None
+    down_bias: Tensor | None = None
+
+
+def fold_sight(layer: SiglipLayer) -> FoldedWeights:
+    """Behind norms without affine, before attention without a scale."""
+    parts = [_behind(layer.enter, p) for p in (layer.query, layer.key, layer.value)]
+    scale = (layer.out.in_features // layer.heads) ** -0.5
+    parts[0] = (parts[0][0] * scale, parts[0][1] * scale)
+    up, up_bias = _behind(layer.middle, layer.up)
+    return FoldedWeights(
+        mix=torch.cat([w for w, _ in parts]),
+        mix_bias=torch.cat([b for _, b in parts]),
+        out=layer.out.weight,
+        out_bias=layer.out.bias,
+        up=up,
+        up_bias=up_bias,
+        down=layer.down.weight,
+        down_bias=layer.down.bias,
+    )
+
+
+def fold_layer(layer: DecoderLayer | ExpertLayer) -> FoldedWeights:
+    """As `fold_sight`; modulated norms have no scale of their own."""
+    attention, feed = layer.attention, layer.feed
+    queries = attention.query.weight * attention.shape.head_width**-0.5
+    crosses = isinstance(layer, ExpertLayer) and layer.crosses
+    parts = [queries] if crosses else [queries, attention.key.weight, attention.value.weight]
+    return FoldedWeights(
+        mix=torch.cat(parts) * scale_of(layer.enter),
+        out=attention.out.weight,
+        up=torch.cat([feed.gate.weight, feed.up.weight]) * scale_of(layer.middle),
+        down=feed.down.weight,
+    )
 
 
 class FoldedTower(PureModule):
@@ -53,12 +108,11 @@ class FoldedSight(nn.Module):
     def __init__(self, layer: SiglipLayer, rows: int) -> None:
         super().__init__()
         self.heads, self.eps, self.size = layer.heads, layer.enter.eps, layer.out.in_features // layer.heads
-        parts = [_behind(layer.enter, p) for p in (layer.query, layer.key, layer.value)]
-        parts[0] = (parts[0][0] * self.size**-0.5, parts[0][1] * self.size**-0.5)
-        self.mix = PackedLinear(torch.cat([w for w, _ in parts]), torch.cat([b for _, b in parts]), rows=rows)
-        self.out = PackedLinear(layer.out.weight, layer.out.bias, rows=rows)
-        self.up = PackedLinear(*_behind(layer.middle, layer.up), rows=rows, activation="gelu_tanh")
-        self.down = PackedLinear(layer.down.weight, layer.down.bias, rows=rows)
+        folded = fold_sight(layer)
+        self.mix = PackedLinear(folded.mix, folded.mix_bias, rows=rows)
+        self.out = PackedLinear(folded.out, folded.out_bias, rows=rows)
+        self.up = PackedLinear(folded.up, folded.up_bias, rows=rows, activation="gelu_tanh")
+        self.down = PackedLinear(folded.down, folded.down_bias, rows=rows)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = nn.functional.layer_norm(x, x.shape[-1:], eps=self.eps)
@@ -79,17 +133,13 @@ class FoldedLayer(nn.Module):
 
     def __init__(self, layer: DecoderLayer | ExpertLayer, rows: int, *, apart: bool) -> None:
         super().__init__()
-        attention, feed = layer.attention, layer.feed
-        shape = attention.shape
+        shape, folded = layer.attention.shape, fold_layer(layer)
         self.crosses = isinstance(layer, ExpertLayer) and layer.crosses
         self.kv_heads, self.group, self.size = shape.kv_heads, shape.heads // shape.kv_heads, shape.head_width
         self.eps = eps_of(layer.enter)
-        before, between = scale_of(layer.enter), scale_of(layer.middle)
-        queries = attention.query.weight * shape.head_width**-0.5
-        parts = [queries] if self.crosses else [queries, attention.key.weight, attention.value.weight]
-        self.mix = PackedLinear(torch.cat(parts) * before, None, rows=rows)
-        self.out = PackedLinear(attention.out.weight, None, rows=rows)
-        self.mlp = FoldedMLP(feed, between, rows, apart=apart)
+        self.mix = PackedLinear(folded.mix, None, rows=rows)
+        self.out = PackedLinear(folded.out, None, rows=rows)
+        self.mlp = FoldedMLP(folded, layer.feed.family, rows, apart=apart)
 
     def project(self, x: Tensor, by: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Normed [B N D] → queries [B K G·N E], grouped by key-value head, and keys and values [B K N E] of x."""
@@ -112,23 +162,23 @@ class FoldedLayer(nn.Module):
 
 
 class FoldedMLP(nn.Module):
-    """`GatedMLP` behind a folded norm.
+    """The gated MLP behind a folded norm.
 
     Args:
         apart: gate and up stay two matrices where a kernel multiplies their results itself; one is better where a
             compiler does, or nothing.
     """
 
-    def __init__(self, feed: GatedMLP, scale: Tensor | float, rows: int, *, apart: bool) -> None:
+    def __init__(self, folded: FoldedWeights, family: Family, rows: int, *, apart: bool) -> None:
         super().__init__()
-        self.activation: Activation = "gelu_tanh" if feed.family == "gemma" else "silu"
-        gate, up = feed.gate.weight * scale, feed.up.weight * scale
-        self.down = PackedLinear(feed.down.weight, None, rows=rows)
+        self.activation: Activation = "gelu_tanh" if family == "gemma" else "silu"
+        gate, up = folded.up.chunk(2)
+        self.down = PackedLinear(folded.down, None, rows=rows)
         if apart and can_pack(gate):
             self.gate = PackedLinear(gate, None, rows=rows, activation=self.activation)
             self.up = PackedLinear(up, None, rows=rows)
         else:
-            self.gate = PackedLinear(torch.cat([gate, up]), None, rows=rows)
+            self.gate = PackedLinear(folded.up, None, rows=rows)
             self.up = None
 
     def forward(self, x: Tensor, onto: Tensor | None) -> Tensor:

@@ -38,16 +38,20 @@ class Prefix:
         actions: [B H A], row b known up to `known[b]`; what follows is never read.
         known: actions known per row; 0 where nothing is in execution.
         delay: d, how many of them are executed before the new chunk arrives.
+        elements: of an action that mean something; what follows is padding. None: all.
     """
 
     actions: Tensor
     known: Sequence[int]
     delay: int
+    elements: int | None = None
 
     def weights(self, schedule: Schedule) -> Tensor:
-        """[B H 1]: how much action k of the new chunk is to equal the old one's."""
+        """[B H A]: how much action k of the new chunk is to equal the old one's; padding is left alone."""
         rows = [prefix_weights(self.delay, n, self.actions.shape[1], schedule) for n in self.known]
-        return torch.stack(rows)[..., None].to(self.actions)
+        weights = torch.stack(rows)[..., None].to(self.actions)
+        real = torch.arange(self.actions.shape[2], device=weights.device) < (self.elements or self.actions.shape[2])
+        return weights * real
 
     def committed(self, longest: int) -> Tensor:
         """bool [B H]: the actions that are executed whatever the new chunk says, at most the first `longest`."""
@@ -107,7 +111,7 @@ class Guidance:
 
     def guide(self, velocity: Velocity, prefix: Prefix) -> Velocity:
         """`velocity`, corrected towards the prefix. Rows with nothing known stay as they are."""
-        target, weights = _plain(prefix.actions), prefix.weights(self.schedule)
+        target, weights = plain(prefix.actions), prefix.weights(self.schedule)
         target = torch.where(weights > 0, target, 0.0)  # what follows the known actions may be anything, NaN included
 
         def corrected(x: Tensor, t: Tensor) -> Tensor:
@@ -126,15 +130,15 @@ class Guidance:
 def _pull_back(velocity: Velocity, x: Tensor, t: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """The velocity and Jᵀe, e the weighted error of the clean chunk and J its derivative with respect to x."""
     with torch.inference_mode(False), torch.enable_grad():
-        x, t = _plain(x).requires_grad_(), _plain(t)
+        x, t = plain(x).requires_grad_(), plain(t)
         v = velocity(x, t)
         clean = x - t[:, None, None] * v
-        error = (_plain(target) - clean.detach()) * _plain(weights)
+        error = (plain(target) - clean.detach()) * plain(weights)
         (correction,) = torch.autograd.grad(clean, x, error)
     return v.detach(), correction
 
 
-def _plain(x: Tensor) -> Tensor:
-    """A tensor that autograd may save, whatever mode `x` was made in."""
+def plain(x: Tensor) -> Tensor:
+    """A copy that autograd may save, whatever mode `x` was made in."""
     with torch.inference_mode(False):
         return x.detach().clone()

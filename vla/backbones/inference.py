@@ -1,4 +1,4 @@
-"""The fast path of a flow policy: a static prefix cache, folded weights, compiled or captured as a whole.
+"""The fast path of a flow policy: a static prefix cache, folded weights, kernels, compiled or captured as a whole.
 
 In single precision each form equals the plain path (`FlowExpert.sample` over `NativeVLM.prefix`) to 1e-4.
 
@@ -14,21 +14,21 @@ import torch
 import torch._inductor.config as inductor
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from .base import KeysValues, PureModule, Sequenced
 from .capture import CapturedGraph
 from .decoder import Rotation, rotation
-from .expert import ModulatedNorm
-from .flow import FlowExpert, NoiseAtOne, time_features
+from .flow import FlowExpert
 from .folding import FoldedLayer, FoldedTower, bias_of, eps_of, scale_of
-from .native import NativeVLM, blockwise
+from .kernels.flow import KernelFlow
+from .native import NativeVLM
 from .packed import PackedLinear
+from .prefix import PrefixEmbedding
 from .siglip import letterbox
+from .steps import StepConstants, step_constants
 
 Static = tuple[KeysValues, Tensor, Tensor, Rotation]
 """Of a prefix: keys and values [B K P E] of every expert layer, biases of shared and of cross-attention, rotation."""
-
-StepConstants = tuple[Tensor, Tensor, Tensor | None]
-"""Weight [W A] into the tokens; per step its bias [steps W]; per step the styles [steps 2·layers+1 3 W] of norms."""
 
 
 class FoldedReader(PureModule):
@@ -36,29 +36,18 @@ class FoldedReader(PureModule):
 
     def __init__(self, vlm: NativeVLM, flow: FlowExpert, count: int, *, apart: bool) -> None:
         super().__init__()
-        self.tower, self.connector = FoldedTower(vlm.vision), vlm.connector
-        self.grid = vlm.vision.grid(0, 0)
-        self.words, self.state = vlm.decoder.words, vlm.state
-        root, every = vlm.decoder.width**0.5, vlm.scaling == "all"
-        self.scales = (root if every else 1.0, root if every or vlm.decoder.family == "gemma" else 1.0)
-        rows = 2 * self.connector.count(self.grid)
+        self.embedding = PrefixEmbedding(vlm, FoldedTower(vlm.vision))
+        rows = 2 * vlm.connector.count(vlm.vision.grid(0, 0))
         self.layers = nn.ModuleList(FoldedLayer(layer, rows, apart=apart) for layer in vlm.decoder.blocks())
         self.flow, self.count = flow, count
         self.head = (vlm.decoder.head_width, vlm.decoder.theta)
 
     def forward(self, images: Tensor, ids: Tensor, mask: Tensor, state: Tensor) -> Static:
         """images: [B C h w 3] from 0 to 255; ids, mask: [B L]; state: [B S]."""
-        batch, cameras = images.shape[:2]
-        seen = self.connector(self.tower(images.flatten(0, 1)), self.grid) * self.scales[0]
-        parts = [seen.unflatten(0, (batch, cameras)).flatten(1, 2), self.words(ids) * self.scales[1]]
-        if self.state is not None:
-            parts.append(self.state(state.to(seen.dtype))[:, None])
-        real = [torch.ones(batch, p.shape[1], dtype=torch.bool, device=ids.device) for p in parts]
-        real[1] = mask
-        block = torch.cat([torch.full((p.shape[1],), int(i == 2), device=ids.device) for i, p in enumerate(parts)])
-        known, attend, positions = blockwise(torch.cat(real, 1), block)
-        keys_values = self._decode(torch.cat(parts, 1), rotation(positions, *self.head), bias_of(attend))
-        return self._static(Sequenced(seen, known, positions, keys_values), state.to(seen.dtype))
+        found = self.embedding(images, ids, mask, state)
+        keys_values = self._decode(found.values, rotation(found.positions, *self.head), bias_of(found.attend))
+        prefix = Sequenced(found.values, found.mask, found.positions, keys_values)
+        return self._static(prefix, state.to(found.values.dtype))
 
     def _decode(self, x: Tensor, by: Rotation, bias: Tensor) -> KeysValues:
         out: list[tuple[Tensor, Tensor]] = []
@@ -164,14 +153,17 @@ class FastFlow:
         vlm, flow: the plain modules; later changes of their weights are not followed.
         steps, count: Euler steps; H.
         dtype: None is single precision on a CPU and bfloat16 elsewhere.
+        kernels: on a CPU, run whole layers as one function of our own: the fastest form in single precision on one
+            thread; a few seconds of a C++ compiler at the first use on a machine.
         compiled: fuse with `torch.compile`: a minute at the first call of a shape, then fewer, larger kernels.
         graph: on CUDA, capture the whole call (vision, language, all steps) as one graph for each shape of the inputs.
 
     Attributes:
-        folded: the modules that run.
+        folded: the modules that run; kernels have none.
 
     Raises:
-        ConfigError: for a graph without CUDA.
+        ConfigError: for a graph without CUDA, and for kernels with anything but single precision on a CPU, with
+            another form or without a compiler.
     """
 
     def __init__(
@@ -182,12 +174,18 @@ class FastFlow:
         steps: int,
         count: int,
         dtype: torch.dtype | None = None,
+        kernels: bool = False,
         compiled: bool = False,
         graph: bool = False,
     ) -> None:
         device = flow.leave.weight.device
         dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
         self._vlm = vlm
+        self._kernels: KernelFlow | None = None
+        if kernels:
+            _require_alone(device, dtype, compiled or graph)
+            self._kernels = KernelFlow(vlm, flow, steps=steps, count=count)
+            return
         self.folded = FoldedFlow(vlm, flow, steps=steps, count=count, dtype=dtype, apart=not compiled)
         if compiled:
             for module in (self.folded.reader, self.folded.step):
@@ -197,6 +195,8 @@ class FastFlow:
     @torch.no_grad()
     def __call__(self, images: Tensor, ids: Tensor, mask: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         """As `FoldedFlow.forward`."""
+        if self._kernels is not None:
+            return self._kernels(images, ids, mask, state, noise)
         call = self._graph or self.folded
         # Frozen weights are constants to the compiler; packed ones can be nothing else.
         with inductor.patch(freezing=images.device.type == "cpu"):
@@ -210,6 +210,17 @@ class FastFlow:
         return self(views, ids, mask, state, noise)
 
 
+def _require_alone(device: torch.device, dtype: torch.dtype, other: bool) -> None:
+    if device.type != "cpu" or dtype != torch.float32 or other:
+        got = f"{device.type}, {str(dtype).removeprefix('torch.')}{', compiled or a graph' if other else ''}"
+        raise ConfigError(
+            "The kernels stand for themselves, in single precision on a CPU",
+            expected="cpu, float32, neither compiled nor a graph",
+            got=got,
+            run="leave `kernels` off here",
+        )
+
+
 def fitted(images: Tensor, size: int) -> Tensor:
     """uint8 [B h w 3] → [B size size 3] from 0 to 255: bytes as they are where the size fits, else letter-boxed."""
     if images.shape[1:3] == (size, size):
@@ -220,23 +231,3 @@ def fitted(images: Tensor, size: int) -> Tensor:
 def styled(x: Tensor, style: Tensor | None, i: int) -> Tensor:
     """The i-th modulated norm's scale and shift."""
     return x if style is None else x * style[i, 0] + style[i, 1]
-
-
-def step_constants(flow: FlowExpert, steps: int) -> StepConstants:
-    """What the times of Euler's method determine.
-
-    Where time is mixed into the tokens, the first matrix of that MLP takes actions and time apart: the actions' part
-    joins the matrix before it, the time's part is a bias. Where it modulates the norms, their styles are tables.
-    """
-    width, silu = flow.expert.width, nn.functional.silu
-    t = torch.tensor(NoiseAtOne.times(steps), device=flow.enter.weight.device)
-    when = time_features(t, width)
-    if flow.time == "token":
-        actions, time = flow.time_in.weight.split(width, 1)
-        return actions @ flow.enter.weight, when @ time.T + flow.time_in.bias + actions @ flow.enter.bias, None
-    condition = silu(flow.time_out(silu(flow.time_in(when))))
-    norms = [n for layer in flow.expert.blocks() for n in (layer.enter, layer.middle)]
-    made = [n.project(condition) for n in (*norms, flow.expert.norm) if isinstance(n, ModulatedNorm)]
-    styles = torch.stack(made, 1).unflatten(-1, (3, width)).clone()
-    styles[:, :, 0] += 1
-    return flow.enter.weight, flow.enter.bias.expand(steps, -1).clone(), styles

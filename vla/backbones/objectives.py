@@ -7,67 +7,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
-from .base import Sequenced, Tokens
-from .vlm import ComposedVLM, among, places
-
-
-class Seen:
-    """Pictures and what is said about them, with everything that objectives share computed once, when it is asked for.
-
-    Args:
-        images: uint8 [B h w 3].
-        captions: one a picture.
-        questions, answers: n of each; about: int [n], the picture each is asked about.
-
-    Attributes:
-        similarity: float [B B] of pictures (rows) and captions, where a contrastive objective ran before.
-    """
-
-    def __init__(
-        self,
-        vlm: ComposedVLM,
-        images: Tensor,
-        captions: Sequence[str],
-        questions: Sequence[str] = (),
-        answers: Sequence[str] = (),
-        about: Tensor | None = None,
-    ) -> None:
-        self.vlm, self.images, self.captions = vlm, images, captions
-        self.questions, self.answers = questions, answers
-        self.about = torch.zeros(0, dtype=torch.long) if about is None else about
-        self.similarity: Tensor | None = None
-
-    @cached_property
-    def tokens(self) -> Tokens:
-        """[B M D]: what the connector gives the language model."""
-        (seen,) = self.vlm.see({CAMERA: self.images}).values()
-        return seen
-
-    @cached_property
-    def prefix(self) -> Sequenced:
-        """The pictures, read by the language model."""
-        return self.vlm.read(self.tokens)
-
-    @cached_property
-    def told(self) -> tuple[Tensor, Tensor]:
-        """Captions between their begin and end as ids [B L], and their mask."""
-        return encoded(self.vlm, self.captions)
-
-    @cached_property
-    def text(self) -> Tensor:
-        """[B D]: the last word's hidden state of each caption, read without its picture."""
-        return read_text(self.vlm, *self.told)
-
-
-CAMERA = "image"
-"""The name of the one camera of a picture."""
+from .base import Sequenced
+from .reading import Seen, dialogue, encoded, last, next_word_loss, select
+from .vlm import ComposedVLM
 
 
 class Objective(nn.Module, ABC):
@@ -172,6 +120,85 @@ class AnsweringObjective(Objective):
         return next_word_loss(seen.vlm, select(seen.prefix, seen.about), ids, mask, answer[:, 1:]).mean()
 
 
+class GroundingObjective(Objective):
+    """Where in the picture the thing is that a phrase names, told from the phrase's last word, read behind the picture.
+
+    Each of the two coordinates is a distribution over bins, and the loss its cross-entropy with the place, split
+    between the two bins it lies between. Places as bins are those of Pix2Seq (Chen et al. 2022) and Kosmos-2 (Peng et
+    al. 2023), which say them as words. They are read halfway through the decoder, so that its later layers have places
+    to compare. Where the tokens of a picture lie in a grid, the phrase is also to choose the cells the place is in.
+
+    Args:
+        bins: along each side of the picture.
+    """
+
+    def __init__(self, *, vlm: ComposedVLM, bins: int = 24) -> None:
+        super().__init__()
+        width = vlm.language.width
+        self.bins, self.layer = bins, (vlm.language.depth + 1) // 2
+        self.norm = nn.LayerNorm(width)
+        self.places = nn.Linear(width, 2 * bins)
+        self.seek, self.cells = nn.Linear(width, width), nn.Linear(width, width)
+
+    def read(self, vlm: ComposedVLM, prefix: Sequenced, phrases: Sequence[str]) -> Tensor:
+        """[n D]: phrase i halfway through the decoder, behind prefix i."""
+        ids, mask = encoded(vlm, phrases)
+        found = vlm.extend(prefix, vlm.language.embed(ids), mask=mask, layers=True)
+        return self.norm(last((*found.layers, found.hidden)[self.layer], mask))
+
+    def score(self, read: Tensor) -> Tensor:
+        """[n D] → [n 2 bins]: log-probabilities of x and y."""
+        return self.places(read).float().unflatten(-1, (2, self.bins)).log_softmax(-1)
+
+    def point(self, vlm: ComposedVLM, prefix: Sequenced, phrases: Sequence[str]) -> Tensor:
+        """[n 2]: the mean place of what phrase i names in the picture of prefix i, as `Seen.places`."""
+        scores = self.score(self.read(vlm, prefix, phrases))
+        return scores.exp() @ torch.linspace(0, 1, self.bins, device=scores.device)
+
+    def forward(self, seen: Seen) -> Tensor:
+        if not seen.phrases:
+            return seen.tokens.values.sum() * 0.0
+        read = self.read(seen.vlm, select(seen.prefix, seen.pointed), seen.phrases)
+        places = seen.places.to(read.device)
+        exact = places.clamp(0, 1) * (self.bins - 1)
+        loss = -split(self.score(read), exact).mean()
+        tokens = seen.tokens.values
+        grid = laid_out(seen.vlm.vision.grid(*seen.images.shape[1:3]), tokens.shape[1])
+        if grid is None:
+            return loss
+        rows, columns = grid
+        cells = self.cells(tokens).index_select(0, seen.pointed)
+        chosen = torch.einsum("nd,nmd->nm", self.seek(read), cells).float() * tokens.shape[-1] ** -0.5
+        chosen = chosen.log_softmax(-1).unflatten(-1, (rows, columns))
+        size = torch.tensor([columns, rows], device=places.device)
+        across, down = ((places * size - 0.5).clamp(min=0).minimum(size - 1)).unbind(-1)
+        return loss - split(split(chosen, down, 1), across).mean()
+
+
+def split(values: Tensor, exact: Tensor, dim: int = -1) -> Tensor:
+    """Values at indices `exact` along `dim`, of the dimensions before it, interpolated between whole indices."""
+    low = exact.floor().clamp(max=values.shape[dim] - 2).clamp(min=0)
+    share = exact - low
+    high = (low + 1).clamp(max=values.shape[dim] - 1)
+    after = [1] * (values.ndim - exact.ndim)
+    shape = [*exact.shape, *values.shape[exact.ndim + 1 :]]
+
+    def at(index: Tensor) -> Tensor:
+        where = index.long().view(*exact.shape, *after).expand(*exact.shape, 1, *shape[exact.ndim :])
+        return values.gather(dim, where).squeeze(dim)
+
+    weight = share.view(*exact.shape, *after[1:])
+    return at(low) * (1 - weight) + at(high) * weight
+
+
+def laid_out(grid: tuple[int, int], count: int) -> tuple[int, int] | None:
+    """Rows and columns of the tokens of a picture: the tower's grid, or one of the same shape; None where none fits."""
+    for factor in range(1, min(grid) + 1):
+        if grid[0] % factor == 0 and grid[1] % factor == 0 and grid[0] * grid[1] == count * factor**2:
+            return grid[0] // factor, grid[1] // factor
+    return None
+
+
 class MaskedWordsObjective(Objective):
     """Hidden words of the caption from the others and the picture (BERT, Devlin et al. 2019; ALBEF).
 
@@ -253,61 +280,6 @@ def hard_negatives(similarity: Tensor) -> Tensor:
         return torch.zeros(1, dtype=torch.long, device=similarity.device)
     own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
     return torch.multinomial(similarity.float().masked_fill(own, -torch.inf).softmax(-1), 1)[:, 0]
-
-
-def next_word_loss(vlm: ComposedVLM, prefix: Sequenced, ids: Tensor, mask: Tensor, learned: Tensor) -> Tensor:
-    """float [n]: mean negative log-likelihood of the words ids[:, 1:] where `learned` [n L−1], behind each prefix."""
-    found = vlm.extend(prefix, vlm.language.embed(ids[:, :-1]), mask=mask[:, :-1])
-    logits = vlm.language.logits(found.hidden).float()
-    losses = cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none") * learned
-    return losses.sum(1) / learned.sum(1).clamp(min=1)
-
-
-def encoded(vlm: ComposedVLM, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Ids [n L] and mask, each text between its begin and its end."""
-    ids, mask = vlm.tokenizer.encode(texts, bos=True, eos=True)
-    device = next(vlm.parameters()).device
-    return ids.to(device), mask.to(device)
-
-
-def dialogue(vlm: ComposedVLM, questions: Sequence[str], answers: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Each question and its answer as ids [n L], their mask, and where the answer and its end are."""
-    tokenizer = vlm.tokenizer
-    start = [] if tokenizer.bos is None else [tokenizer.bos]
-    end = [] if tokenizer.eos is None else [tokenizer.eos]
-    asked = [start + tokenizer.ids(q) for q in questions]
-    said = [tokenizer.ids(a) + end for a in answers]
-    size = max(len(a) + len(b) for a, b in zip(asked, said, strict=True))
-    ids = torch.full((len(asked), size), tokenizer.pad, dtype=torch.long)
-    mask, answer = torch.zeros(ids.shape, dtype=torch.bool), torch.zeros(ids.shape, dtype=torch.bool)
-    for i, (a, b) in enumerate(zip(asked, said, strict=True)):
-        ids[i, : len(a) + len(b)] = torch.tensor(a + b)
-        mask[i, : len(a) + len(b)] = True
-        answer[i, len(a) : len(a) + len(b)] = True
-    device = next(vlm.parameters()).device
-    return ids.to(device), mask.to(device), answer.to(device)
-
-
-def read_text(vlm: ComposedVLM, ids: Tensor, mask: Tensor) -> Tensor:
-    """[n D]: hidden state of the last word, read causally and without a picture."""
-    found = vlm.language(vlm.language.embed(ids), among(mask, causal=True), places(mask))
-    return last(found.hidden, mask)
-
-
-def last(hidden: Tensor, mask: Tensor) -> Tensor:
-    """[n L D] → [n D] at each row's last real word; padding is at the end."""
-    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
-
-
-def select(prefix: Sequenced, rows: Tensor) -> Sequenced:
-    """The prefixes of some rows, repeated or left out."""
-    # `index_select`, because the gradient of plain indexing is several times slower.
-    return Sequenced(
-        prefix.hidden.index_select(0, rows),
-        prefix.mask.index_select(0, rows),
-        prefix.positions.index_select(0, rows),
-        tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in prefix.keys_values),
-    )
 
 
 def stretched(cells: Tensor, height: int, width: int) -> Tensor:

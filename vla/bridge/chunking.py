@@ -7,6 +7,7 @@ anything dropped by its time or replaced by a newer chunk: a late increment woul
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,11 @@ Pose = tuple[np.ndarray, np.ndarray]
 """Position [3] m and quaternion [4] w x y z, world frame."""
 Integrate = Callable[[Pose, np.ndarray, Pose], Pose]
 """(commanded pose, increment [6] m and rad, measured pose) → the next commanded pose."""
+
+
+@dataclass(frozen=True)
+class HumanChunk(ActionChunk):
+    """Joint targets that a human asks for; the loop marks the ticks which execute them."""
 
 
 class Kinematics(Protocol):
@@ -48,6 +54,40 @@ def integrate_pose(commanded: Pose, delta: np.ndarray, measured: Pose) -> Pose:
         ]
     )
     return position + delta[:3], turned / np.linalg.norm(turned)
+
+
+@dataclass(frozen=True)
+class Going:
+    """What a robot does until a new chunk takes over.
+
+    Args:
+        targets: what it executes, as they were planned; None where nothing.
+        until: when the new chunk is expected [s].
+    """
+
+    targets: ActionChunk | None
+    until: float
+
+
+class Targets(Protocol):
+    """From a policy's chunks to absolute targets of a robot."""
+
+    @property
+    def rows(self) -> int:
+        """Targets that one action becomes."""
+        ...
+
+    def seen(self, observation: Observation) -> Observation:
+        """What of the robot's observation is the policy's."""
+        ...
+
+    def __call__(self, chunk: ActionChunk, observation: Observation, going: Going | None = None) -> ActionChunk:
+        """Absolute targets float64 [H·rows A] from the chunk's source `observation`, the robot's.
+
+        Args:
+            going: until the chunk comes; None where the robot waits for it. Of use to velocities alone.
+        """
+        ...
 
 
 class JointTargets:
@@ -99,7 +139,15 @@ class JointTargets:
         self._measured = joint_indices([e.name for e in policy.state], names)
         self._lower, self._upper = policy.action_lower, policy.action_upper
 
-    def __call__(self, chunk: ActionChunk, observation: Observation) -> ActionChunk:
+    @property
+    def rows(self) -> int:
+        return 1
+
+    def seen(self, observation: Observation) -> Observation:
+        """All of it: the robot of an arm's policy is observed as the policy's spec says."""
+        return observation
+
+    def __call__(self, chunk: ActionChunk, observation: Observation, going: Going | None = None) -> ActionChunk:
         """Absolute targets float64 [H A_robot] at the chunk's times, integrated from its source `observation`.
 
         A chunk of another width becomes [H 0] and one that is not finite becomes NaN: judging is the gate's work.

@@ -85,7 +85,11 @@ def from_toml(path: Path | str) -> Table:
         data = tomllib.loads(_checked(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("This is not a TOML file", got=f"{path}: {error}") from error
-    limits = data.get("limits")
+    return read_limits(data.get("limits"), path)
+
+
+def read_limits(limits: object, path: Path | str) -> Table:
+    """The same, of the table itself; `path` is told in errors."""
     if not isinstance(limits, dict) or not all(isinstance(row, dict) for row in limits.values()):
         raise ConfigError("The robot's file has no limits", expected="[limits.<joint>]", got=str(path))
     for joint, row in limits.items():

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..contract import ActionChunk, Robot
 from ..errors import ConfigError
-from .chunking import ChunkBuffer
+from .chunking import ChunkBuffer, HumanChunk
 from .clock import Clock
 from .motion import Motion
 from .recorder import Tick
@@ -138,6 +138,7 @@ class ControlLoop:
         self._longest, self._grace = longest, grace
         self._buffer = ChunkBuffer()
         self._waiting = True
+        self._human = False
         self._lost_at: float | None = None
         self._suspended = clock.suspended()
 
@@ -168,7 +169,8 @@ class ControlLoop:
         self._robot.command(command, end)
         if self._trace is not None:
             planned_at = self._buffer.observed_at or 0.0
-            self._trace(Tick(end, self._lateness, reference, command, self.gate.latched, planned_at))
+            human = self._human and reference is not None
+            self._trace(Tick(end, self._lateness, reference, command, self.gate.latched, planned_at, human))
         self.timing.ticks += 1
         self.timing.waiting += self._waiting
 
@@ -197,6 +199,7 @@ class ControlLoop:
         self._buffer.replace(self.gate.position, now, chunk.actions[first:], chunk.times[first:], chunk.observed_at)
         self.timing.chunks += 1
         self._waiting, self._lost_at = False, None
+        self._human = isinstance(chunk, HumanChunk)
         if before is not None:
             self.timing.seam.add(float(np.abs(chunk.actions[first] - before).max()))
 

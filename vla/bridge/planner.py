@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from ..contract import ActionChunk, EnvSpec, Observation, Policy
 from ..errors import ConfigError
-from .chunking import JointTargets
+from .chunking import Going, Targets
+from .clock import Clock
 from .ensembling import TemporalEnsemble
+from .warmup import warm_up
 
-Chunking = Literal["latest", "ensemble", "rtc"]
-CHUNKINGS: tuple[Chunking, ...] = ("latest", "ensemble", "rtc")
+Chunking = Literal["synchronous", "latest", "ensemble", "rtc"]
+CHUNKINGS: tuple[Chunking, ...] = ("synchronous", "latest", "ensemble", "rtc")
+WAIT = 1.0
+"""Seconds that a robot stands still for a policy it waits for; standing is an action only so long."""
+
+
+class Pilot(Protocol):
+    """Who plans for the robot: a policy, a human, or the two in turns."""
+
+    @property
+    def urgent(self) -> bool:
+        """Whether to plan from the very next observation, whenever the one after the last chunk is due."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """Whether the episode is to end here."""
+        ...
+
+    def reset(self, seed: int) -> None:
+        """Begin an episode."""
+        ...
+
+    def due(self, observed: float, latency: float, execute: int) -> float:
+        """See `Planner.due`."""
+        ...
+
+    def plan(self, observation: Observation, latency: float = 0.0, execute: int | None = None) -> ActionChunk:
+        """Absolute joint targets [H A] float64, dated on the observation's clock; see `Planner.plan`."""
+        ...
 
 
 class Planner:
@@ -23,52 +53,112 @@ class Planner:
         policy: any policy of the contract.
         spec: the body its observations come from.
         targets: from the policy's action spec to the robot's joints.
-        chunking: how a chunk joins the one before it. "latest": the newer replaces the older; "ensemble": absolute
-            targets for the same moment are averaged (`TemporalEnsemble`); "rtc": real-time chunking, the policy is
-            told what is left of the last chunk and how late its answer will be.
-
+        chunking: how a chunk joins the one before it. "synchronous": the robot stands still while the policy thinks;
+            "latest": the newer replaces the older while the robot goes on; "ensemble": absolute targets for the same
+            moment are averaged (`TemporalEnsemble`); "rtc": real-time chunking, the policy is told what is left of
+            the last chunk and how late its answer will be.
     With "rtc" the prefix is in the policy's own action units. Absolute groups continue, to the nearest period.
     Increments chain from the pose the robot was commanded to where its observations report one (extras `ee_target`),
     up to the environment's clamps and the gate's limits; else from the measured pose, with a seam of the tracking
     error.
     """
 
-    def __init__(self, *, policy: Policy, spec: EnvSpec, targets: JointTargets, chunking: Chunking = "latest") -> None:
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        spec: EnvSpec,
+        targets: Targets,
+        chunking: Chunking = "latest",
+        clock: Clock | None = None,
+    ) -> None:
         if chunking not in CHUNKINGS:
             raise ConfigError("Unknown chunking", got=str(chunking), exists=CHUNKINGS)
         self._policy, self._spec, self._targets = policy, spec, targets
+        self._clock = clock
         self._memory: Any = None
+        self._seed = 0
         self._rng: list[np.random.Generator] = []
         self._ensemble = TemporalEnsemble() if chunking == "ensemble" else None
-        self._continue = chunking == "rtc"
+        stepwise = any(group.kind == "discrete" for group in spec.action)
+        if stepwise and chunking not in ("synchronous", "latest"):
+            raise ConfigError("Discrete moves are made one after the other", got=chunking, run="chunking=synchronous")
+        self._continue, self._waits = chunking == "rtc", chunking == "synchronous" or stepwise
+        self._ends = np.zeros(0)  # of the targets, from where the chunk begins
+        self._executed: ActionChunk | None = None
         self._last: ActionChunk | None = None
+
+    @property
+    def urgent(self) -> bool:
+        """False: a policy plans when it is due."""
+        return False
+
+    @property
+    def finished(self) -> bool:
+        """False: a policy drives until somebody else ends the episode."""
+        return False
 
     def reset(self, seed: int) -> None:
         """Begin an episode."""
-        self._memory = self._policy.init(self._spec, [seed])
+        self._seed = seed
         # The same draws as in an evaluation of this seed (`evaluation.lanes`).
         self._rng = [np.random.default_rng([seed, 2])]
-        self._last = None
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on after somebody else drove: history and the chunk that was executing no longer hold."""
+        self._memory = self._policy.init(self._spec, [self._seed])
+        self._last = self._executed = None
         if self._ensemble is not None:
             self._ensemble.reset()
 
-    def plan(self, observation: Observation, latency: float = 0.0) -> ActionChunk:
+    def warm_up(self) -> float:
+        """Let the policy answer about nothing before it counts; the seconds of the last answer."""
+        return warm_up(self._policy, self._spec, continues=self._continue)
+
+    def due(self, observed: float, latency: float, execute: int) -> float:
+        """When to look again [s] after an observation whose chunk arrived `latency` [s] later.
+
+        Args:
+            execute: periods of the policy between two observations, not counting those in which the robot waits; no
+                more than its chunks have.
+        """
+        ends = execute * self._spec.control_dt
+        if self._ends.size and np.isfinite(self._ends).all():
+            ends = float(self._ends[min(execute * self._targets.rows, len(self._ends)) - 1])
+        return observed + max(ends, self._spec.control_dt) + (latency if self._waits else 0.0)
+
+    def plan(self, observation: Observation, latency: float = 0.0, execute: int | None = None) -> ActionChunk:
         """Absolute joint targets [H A] float64, dated on the observation's clock.
 
         Args:
-            latency: expected from the observation until the chunk arrives [s]; only real-time chunking asks.
+            latency: expected from the observation until the chunk arrives [s]; asked where the robot waits, and by
+                real-time chunking.
+            execute: actions after which a robot that waits begins to; None for all of the chunk.
         """
+        seen = self._targets.seen(observation)
         if not self._continue:
-            chunks, self._memory, _ = self._policy.act([observation], self._memory, rng=self._rng)
+            chunks, self._memory, _ = self._policy.act([seen], self._memory, rng=self._rng)
         else:
             delay = int(np.ceil(latency / self._spec.control_dt - 1e-6))
             prefix = [left_over(self._last, observation.time, self._spec.control_dt)]
-            chunks, self._memory, _ = self._policy.act(
-                [observation], self._memory, rng=self._rng, prefix=prefix, delay=delay
-            )
+            chunks, self._memory, _ = self._policy.act([seen], self._memory, rng=self._rng, prefix=prefix, delay=delay)
             self._last = chunks[0] if np.isfinite(chunks[0].actions).all() else None
-        targets = self._targets(chunks[0], observation)
-        return targets if self._ensemble is None else self._ensemble(targets)
+        if self._clock is not None:
+            latency = max(latency, self._clock.now() - observation.time)
+        going = None if self._waits else Going(self._executed, observation.time + latency)
+        targets = self._targets(chunks[0], observation, going)
+        self._ends = targets.times - targets.times[:1] + self._spec.control_dt / self._targets.rows
+        if self._waits:
+            return waited_for(targets, latency, None if execute is None else execute * self._targets.rows)
+        self._executed = targets if self._ensemble is None else self._ensemble(targets)
+        return self._executed
+
+
+def waited_for(chunk: ActionChunk, latency: float, execute: int | None = None) -> ActionChunk:
+    """The first `execute` targets, to be reached `latency` [s] later, and then rest for `WAIT`."""
+    actions, times = chunk.actions[:execute], chunk.times[:execute] + latency
+    return ActionChunk(np.concatenate([actions, actions[-1:]]), np.append(times, times[-1:] + WAIT), chunk.observed_at)
 
 
 def left_over(chunk: ActionChunk | None, now: float, dt: float) -> ActionChunk | None:

@@ -16,16 +16,20 @@ from ..contract import ActionChunk, EnvSpec, decode_text, encode_text
 from . import realtime
 from .cells import BEAT, Cells, EmergencyStop
 from .clock import MonotonicClock
+from .console.panel import Panel
 from .limits import Limits, joint_indices
 from .loop import ControlLoop, Timing
 from .motion import Motion
 from .recorder import TICK_SLOTS, Tick, tick_layout
-from .robots.simulated import SimulatedRobotLink, tell
+from .robots.link import RobotLink, tell
 from .safety import Guard, SafetyGate
 from .sensors import JointWatch, Plausibility
+from .shadow import ShadowRobot
 from .shared import Layout, Ring, chunk_layout, to_chunk
 
 HOLD, RUN, EXIT, FAULT, LOST = range(5)
+HALTED = "stopped by the operator"
+"""Why the gate holds after a HOLD or an EXIT."""
 _REASON = 256  # bytes
 CONTROL = Layout.of(mode=((), "int64"), epoch=((), "int64"), reason=((_REASON,), "uint8"))
 """What the operator asks of the loop. A RUN with a new epoch is the explicit reset of the gate; a FAULT latches it for
@@ -58,7 +62,8 @@ class LoopSettings:
         longest: an action is not executed once its observation is older than this [s].
         guards: builds what is asked before every motion, in the loop's process, so it must be importable there.
         plausibility: of the sensors.
-        traced: whether every tick is published for a recorder.
+        traced: whether every tick is published for a recorder or a console.
+        shadow: whether the robot is not moved: commands are judged and published, and the robot holds.
     """
 
     rate_hz: float = 100.0
@@ -70,6 +75,7 @@ class LoopSettings:
     guards: Callable[[], Sequence[Guard]] | None = None
     plausibility: Plausibility = field(default_factory=Plausibility)
     traced: bool = False
+    shadow: bool = False
 
     def gate(self, limits: Limits) -> SafetyGate:
         return SafetyGate(
@@ -83,8 +89,8 @@ class LoopSettings:
 
 
 class LoopLink:
-    """What lies between the loop and its operator: chunks and control in, status out, the emergency button, the beat;
-    and the ticks, for a recorder.
+    """What lies between the loop and its operator: chunks and control in, status out, the emergency button, the
+    console's panel, the beat; and the ticks, for a recorder and a console.
 
     Args:
         width: A, of a command.
@@ -98,15 +104,17 @@ class LoopLink:
         self.ticks = Ring(tick_layout(width), TICK_SLOTS, names["ticks"] if names else None)
         self._rings["ticks"] = self.ticks
         self.estop = EmergencyStop(names["estop"] if names else None)
+        self.panel = Panel(names["panel"] if names else None)
         self.beat = Cells(BEAT, names["beat"] if names else None)
 
     @property
     def names(self) -> dict[str, str]:
         rings = {k: ring.name for k, ring in self._rings.items()}
-        return {**rings, "estop": self.estop.name, "beat": self.beat.name}
+        return {**rings, "estop": self.estop.name, "panel": self.panel.name, "beat": self.beat.name}
 
     def close(self) -> None:
         self.estop.close()
+        self.panel.close()
         self.beat.close()
         for ring in self._rings.values():
             ring.close()
@@ -123,11 +131,11 @@ def serve(
     """The loop's process. Tells its rights once it is ready and its report at the end, as JSON.
 
     Args:
-        robot, link: names of the rings of a `SimulatedRobotLink` and a `LoopLink`.
+        robot, link: names of the rings of a `RobotLink` and a `LoopLink`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        body, operator = SimulatedRobotLink(spec, robot), LoopLink(spec.action_dim, link)
+        body, operator = RobotLink(spec, robot), LoopLink(spec.action_dim, link)
         try:
             _Served(body, operator, limits, settings, pipe).run()
         finally:
@@ -141,13 +149,14 @@ def serve(
 
 class _Served:
     def __init__(
-        self, robot: SimulatedRobotLink, link: LoopLink, limits: Limits, settings: LoopSettings, pipe: Connection
+        self, robot: RobotLink, link: LoopLink, limits: Limits, settings: LoopSettings, pipe: Connection
     ) -> None:
         self._robot, self._link, self._pipe, self._settings = robot, link, pipe, settings
         self._gate = settings.gate(limits)
         self._clock = MonotonicClock()
+        self._shadow = ShadowRobot(robot) if settings.shadow else None
         self._loop = ControlLoop(
-            robot=robot,
+            robot=self._shadow or robot,
             gate=self._gate,
             source=self._newest_chunk,
             clock=self._clock,
@@ -182,7 +191,7 @@ class _Served:
         """Touch every path of a tick once before the first deadline counts; the robot ignores epoch 0."""
         limits = self._gate.limits
         here = (limits.lower + limits.upper) / 2
-        self._loop.start(here)
+        self._start(here)
         left = iter(range(_WARM_UP_TICKS))
         self._loop.run(lambda deadline: self._keep_on(deadline) and next(left, None) is not None)
         self._gate.halt("waiting for the first episode")
@@ -208,20 +217,24 @@ class _Served:
         self._link.ticks.write(**tick.record(self._robot.epoch))
 
     def _check(self, now: float, motion: Motion) -> str:
-        """The emergency button, the driver and the joint sensors, once a tick."""
+        """The emergency button, the console, the driver and the joint sensors, once a tick."""
         if self._link.estop.pressed:
             return self._link.estop.reason
         if self._robot.epoch == 0:
             return ""
+        if stop := self._link.panel.fault(now):
+            return stop
         if self._robot.halted_at:
             return self._robot.halt_reason
         if self._robot.state.count != self._states_seen:
             self._states_seen = self._robot.state.count
             self._sense()
-        return self._watch.fault(self._measured, self._measured_at, now, motion)
+        executed = motion if self._shadow is None or self._shadow.motion is None else self._shadow.motion
+        return self._watch.fault(self._measured, self._measured_at, now, executed)
 
     def _sense(self) -> None:
         observation = self._robot.read()
+        self._gate.place(observation)
         self._measured = np.asarray(observation.state[self._joints], np.float64)
         self._measured_at = observation.times["state"]
 
@@ -235,12 +248,17 @@ class _Served:
         elif self._mode == LOST:
             self._loop.policy_lost(self._clock.now())
         elif self._mode != RUN:
-            self._gate.halt("stopped by the operator")
+            self._gate.halt(HALTED)
         elif epoch != self._robot.epoch:
             self._robot.epoch = epoch
             self._sense()
             self._watch.reset()
-            self._loop.start(self._measured)
+            self._start(self._measured)
+
+    def _start(self, position: np.ndarray) -> None:
+        self._loop.start(position)
+        if self._shadow is not None:
+            self._shadow.rest(self._gate.position)
 
     def _newest_chunk(self) -> ActionChunk | None:
         if self._link.chunks.count == self._chunks_seen:
@@ -249,6 +267,8 @@ class _Served:
         record = self._link.chunks.latest()
         if record is None or int(record["epoch"]) != self._robot.epoch:
             return None
+        if self._shadow is not None:
+            self._shadow.anchor(self._gate, self._measured)
         return to_chunk(record)
 
     def _publish(self) -> None:

@@ -6,7 +6,8 @@ so nothing in a row is from after its time:
 - `ticks` []: K, how many ticks; the first K entries of the following are used, the rest are zero;
 - `tick_times` [N] s: the time that each command is for; `tick_lateness` [N] s: how late the loop woke for it;
 - `references` [N A]: raw, what the policy's chunks ask for at that time; `commands` [N A]: filtered, what was sent;
-- `tick_flags` [N]: `REFERENCED` where there is a reference, `LATCHED` where the gate holds;
+- `tick_flags` [N]: `REFERENCED` where there is a reference, `LATCHED` where the gate holds, `HUMAN` where the reference
+  is a human's;
 - `planned_at` [] s: the observation behind the action executed last, 0 before the first.
 
 The row's `action` is the command that holds at the next observation.
@@ -25,7 +26,7 @@ from ..contract import ArraySpec, EnvSpec, Episode, EpisodeBuilder, Observation
 from ..errors import SpecError
 from .shared import Layout
 
-REFERENCED, LATCHED = 1, 2
+REFERENCED, LATCHED, HUMAN = 1, 2, 4
 ROOM = 4
 """How many control periods without a published observation a row has room for."""
 TICK_SLOTS = 1024
@@ -72,6 +73,7 @@ class Tick:
         command: [A], what the gate let pass.
         latched: whether the gate holds.
         planned_at: the observation behind the reference [s]; 0 where there is none.
+        human: whether the reference is a human's.
     """
 
     time: float
@@ -80,6 +82,7 @@ class Tick:
     command: np.ndarray
     latched: bool
     planned_at: float
+    human: bool = False
 
     def record(self, epoch: int) -> dict[str, object]:
         """Fields of `tick_layout`."""
@@ -88,7 +91,7 @@ class Tick:
             "lateness": self.lateness,
             "reference": 0.0 if self.reference is None else self.reference,
             "command": self.command,
-            "flags": REFERENCED * (self.reference is not None) + LATCHED * self.latched,
+            "flags": REFERENCED * (self.reference is not None) + LATCHED * self.latched + HUMAN * self.human,
             "planned_at": self.planned_at,
             "epoch": epoch,
         }
@@ -103,6 +106,7 @@ class Tick:
             record["command"],
             bool(flags & LATCHED),
             float(record["planned_at"]),
+            bool(flags & HUMAN),
         )
 
 
@@ -161,7 +165,8 @@ class EpisodeRecorder:
         """The episode, or None where it has no row; `success` as the task says, if it does.
 
         Its provenance says as well when the gate stopped the robot (`stopped_at`, seconds from the first observation,
-        null where it did not) and how many ticks found no room (`ticks_without_room`).
+        null where it did not) and how many ticks found no room (`ticks_without_room`). An instruction that was told
+        from the first observation on (`told`, pairs of seconds and text) is the episode's.
         """
         if self._builder is None or self._last is None or not len(self._builder):
             return None
@@ -169,7 +174,8 @@ class EpisodeRecorder:
         first = float(episode.columns["observation.times.state"][0])
         stopped = None if self._stopped_at is None else round(self._stopped_at - first, 6)
         facts = {"stopped_at": stopped, "ticks_without_room": self._dropped}
-        return replace(episode, provenance={**provenance, **facts})
+        instruction = next((text for seconds, text in provenance.get("told", ()) if seconds <= 0), episode.instruction)
+        return replace(episode, instruction=instruction, provenance={**provenance, **facts})
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..contract import EnvSpec, EpisodeSink
 from ..errors import RobotError
 from .clock import MonotonicClock
 from .recorder import TICK_SLOTS, EpisodeRecorder, Tick, recorded_spec, tick_layout
-from .robots.simulated import tell
+from .robots.link import tell
 from .shared import Ring, observation_layout, to_observation
 
 SinkFactory = Callable[[EnvSpec], AbstractContextManager[EpisodeSink]]
@@ -59,14 +59,14 @@ class RecorderLink:
     def pid(self) -> int | None:
         return self._process.pid
 
-    def begin(self, epoch: int) -> None:
-        """Record what is published with `epoch` from now on."""
-        self._tell({"begin": epoch})
+    def begin(self, epoch: int, *, orphaned: bool = True) -> None:
+        """Record what is published with `epoch` from now on; `orphaned`: commit it even where we die before its end."""
+        self._tell({"begin": epoch, "orphaned": orphaned})
         self._hear(STOP_TIMEOUT)
 
-    def end(self, success: bool | None, provenance: Mapping[str, Any]) -> None:
-        """Commit the episode; waits for it, while the robot rests."""
-        self._tell({"success": success, "provenance": dict(provenance)})
+    def end(self, success: bool | None, provenance: Mapping[str, Any], *, kept: bool = True) -> None:
+        """Commit the episode, or forget it where it is not `kept`; waits for it, while the robot rests."""
+        self._tell({"success": success, "provenance": dict(provenance), "kept": kept})
         self.episodes += bool(self._hear(COMMIT_TIMEOUT).get("committed"))
 
     def _tell(self, message: Mapping[str, Any]) -> None:
@@ -109,9 +109,9 @@ class RecorderLink:
 
 
 def serve(sink: SinkFactory, spec: EnvSpec, rate_hz: float, rings: Mapping[str, str], pipe: Connection) -> None:
-    """The recorder's process. Requests are `{"begin": epoch}`, answered by `{"begun": epoch}`, and
-    `{"success", "provenance"}`, answered by `{"committed": bool}`. It ends with its parent, after committing what it
-    has."""
+    """The recorder's process. Requests are `{"begin": epoch, "orphaned"}`, answered by `{"begun": epoch}`, and
+    `{"success", "provenance", "kept"}`, answered by `{"committed": bool}`. It ends with its parent, after committing
+    what it has where that was `orphaned`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         observations = Ring(observation_layout(spec), 4, rings["observation"])
@@ -139,7 +139,7 @@ class _Served:
         self._sink, self._spec, self._rate_hz, self._pipe = sink, spec, rate_hz, pipe
         self._observations, self._ticks = observations, ticks
         self._recorder: EpisodeRecorder | None = None
-        self._epoch = 0
+        self._epoch, self._orphaned = 0, True
         self._seen, self._ticked = 0, 0
         self._missed = 0
 
@@ -148,16 +148,17 @@ class _Served:
             try:
                 request = json.loads(self._pipe.recv_bytes()) if self._pipe.poll(POLL) else None
             except EOFError:
-                self._commit(None, {"reason": "the operator's process ended"})
+                self._commit(None, {"reason": "the operator's process ended"}, self._orphaned)
                 return
             if request is not None and "begin" in request:
                 self._recorder = EpisodeRecorder(self._spec, self._rate_hz)
-                self._epoch, self._missed = int(request["begin"]), 0
+                self._epoch, self._orphaned, self._missed = int(request["begin"]), bool(request["orphaned"]), 0
                 tell(self._pipe, {"begun": self._epoch})
             self._read()
             if request is not None and "success" in request:
                 self._settle()
-                tell(self._pipe, {"committed": self._commit(request["success"], request["provenance"])})
+                committed = self._commit(request["success"], request["provenance"], request["kept"])
+                tell(self._pipe, {"committed": committed})
 
     def _settle(self) -> None:
         """Wait for one more observation, which takes the ticks of the stop with it."""
@@ -182,11 +183,11 @@ class _Served:
         for record in mine:
             self._recorder.observe(to_observation(record))
 
-    def _commit(self, success: bool | None, provenance: Mapping[str, Any]) -> bool:
-        if self._recorder is None:
+    def _commit(self, success: bool | None, provenance: Mapping[str, Any], kept: bool) -> bool:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None or not kept:
             return False
-        episode = self._recorder.finish(success, {**provenance, "records_missed": self._missed})
-        self._recorder = None
+        episode = recorder.finish(success, {**provenance, "records_missed": self._missed})
         if episode is not None:
             self._sink.append(episode)
         return episode is not None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ..contract import Observation
 from ..errors import RobotError
 from .limits import Limits, joint_indices
 from .motion import Limiter, Motion
@@ -33,6 +34,15 @@ class Guard(Protocol):
 
     def fault(self, path: np.ndarray) -> str:
         """What is wrong on `path` [P A], the postures from here to a stop; empty where nothing is. Bounded time."""
+        ...
+
+
+@runtime_checkable
+class PlacedGuard(Guard, Protocol):
+    """A guard that must be told where the robot is and what is around it: that of a mobile base."""
+
+    def place(self, observation: Observation) -> None:
+        """Take over a state; bounded time."""
         ...
 
 
@@ -98,6 +108,7 @@ class SafetyGate:
         self.reason = "not started"
         self._limiter = Limiter(limits, dt)
         self._guards = [(guard, max(round(guard.period / dt), 1)) for guard in guards]
+        self._placed = [guard for guard in guards if isinstance(guard, PlacedGuard)]
         self._patience_ticks = max(1, round(patience / dt))
         self._slack = limits.velocity * slack
         # The target of a set-point joint is taken from here on for what it is, a fault.
@@ -156,6 +167,11 @@ class SafetyGate:
         for guard, _ in self._guards:
             if fault := guard.fault(inside[None]):
                 self.latch(f"at the start: {fault}")
+
+    def place(self, observation: Observation) -> None:
+        """Tell the guards that ask for it where the robot is; before `reset`, and with every new state."""
+        for guard in self._placed:
+            guard.place(observation)
 
     def latch(self, reason: str) -> None:
         """Stop and hold. The first reason stays until `reset`."""

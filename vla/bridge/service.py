@@ -21,6 +21,7 @@ from .messages import Terms, checked_chunk
 from .metrics import ServingMetrics
 from .request_keys import RequestReader
 from .shared import LONGEST_CHUNK
+from .warmup import blank
 from .wire import WireError
 from .worker import Worker
 
@@ -215,20 +216,15 @@ class PolicyService:
     def _warm_up(self) -> None:
         try:
             peer = Peer()
-            blank = _blank(self.spec)
+            nothing = blank(self.spec)
             for _ in range(2):
-                chunk, seconds = self.act(peer, _UNNAMED, blank)
+                chunk, seconds = self.act(peer, _UNNAMED, nothing)
                 self._horizon = len(chunk)
                 LOG.info("warm-up: one inference took %.0f ms", seconds * 1e3)
         except Exception as error:
             self.ready.set_exception(error)
         else:
             self.ready.set_result(None)
-
-
-def _blank(spec: EnvSpec) -> Observation:
-    columns = {k: np.zeros(v.shape, v.dtype) for k, v in spec.columns().items() if k.startswith("observation.")}
-    return Observation.from_columns(columns, "")
 
 
 def _prefix(extra: Mapping[str, Any], width: int) -> tuple[ActionChunk | None, int]:

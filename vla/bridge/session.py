@@ -1,4 +1,4 @@
-"""A run in real time: the simulator and the loop each in a process of its own, the policy in the caller's."""
+"""A run in real time: the robot and the loop each in a process of its own, the policy in the caller's."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from ..errors import RobotError
 from . import process, watchdog
 from .cells import EmergencyStop
 from .clock import MonotonicClock
+from .console.panel import Panel
 from .limits import Limits
-from .planner import LatencyEstimate, Planner
+from .planner import LatencyEstimate, Pilot
 from .process import EXIT, FAULT, HOLD, LOST, RUN, LoopLink, LoopSettings, Status, encode_reason, read_status
 from .recorder_process import RecorderLink, SinkFactory
-from .robots import simulated
-from .robots.simulated import BodyFactory, SimulatedRobotLink, decode_outcome, tell
+from .robots import serving
+from .robots.link import RobotLink, decode_outcome, tell
+from .robots.serving import RobotFactory
 from .sensors import CameraWatch
 from .shared import to_observation, write_chunk
 
@@ -33,13 +35,14 @@ class Outcome:
     """How one episode on a robot ended.
 
     Args:
+        success: None where nobody knows: a real robot does not judge its task.
         seconds: from its start to its end.
         reason: why the safety gate stopped it; empty where it did not.
         inferences: chunks the policy made.
     """
 
     seed: int
-    success: bool
+    success: bool | None
     seconds: float
     reason: str = ""
     inferences: int = 0
@@ -112,7 +115,8 @@ class Session:
     """Context manager around the processes of the robot, the control loop and its watchdog.
 
     Args:
-        factory: builds the simulated body; it travels to the simulator's process, so it must be importable there.
+        factory: builds the robot, a simulated body or a driver; it travels to the robot's process, so it must be
+            importable there.
         settings: of the loop.
         sink: where recorded episodes go, opened in the recorder's own process; None records nothing.
         provenance: what every recorded episode says of the run besides its seed, options and end; JSON types.
@@ -124,22 +128,23 @@ class Session:
     def __init__(
         self,
         *,
-        factory: BodyFactory,
+        factory: RobotFactory,
         settings: LoopSettings,
         sink: SinkFactory | None = None,
         provenance: Mapping[str, Any] | None = None,
     ) -> None:
-        settings = replace(settings, traced=sink is not None)
+        settings = replace(settings, traced=settings.traced or sink is not None)
         self._provenance = dict(provenance or {})
         self._recorder: RecorderLink | None = None
         self._clock = MonotonicClock()
         self._epoch, self._seen = 0, 0
         with ExitStack() as stack:  # undoes a start that fails half-way
-            self._robot = _Child("simulated robot", simulated.serve, factory)
+            self._robot = _Child("robot", serving.serve, factory, settings.rate_hz)
             stack.callback(self._robot.close)
             hello = self._robot.hear(START_TIMEOUT)
             self.spec, self.limits = EnvSpec.from_dict(hello["spec"]), Limits.from_json(hello["limits"])
-            self._body = SimulatedRobotLink(self.spec)
+            self._judged = bool(hello["judged"])
+            self._body = RobotLink(self.spec)
             stack.callback(self._body.close)
             self._link = LoopLink(self.spec.action_dim)
             stack.callback(self._link.close)
@@ -191,6 +196,20 @@ class Session:
     def estop(self) -> EmergencyStop:
         return self._link.estop
 
+    @property
+    def panel(self) -> Panel:
+        """The buttons of a console, if one is opened."""
+        return self._link.panel
+
+    @property
+    def names(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Of the shared memory of a `RobotLink` and of a `LoopLink`, for other processes to look at."""
+        return self._body.names, self._link.names
+
+    def note(self, **facts: Any) -> None:
+        """Say this of every episode recorded from now on, the present one included; JSON types."""
+        self._provenance.update(facts)
+
     def policy_lost(self) -> None:
         """Say that the policy is gone: what it left is executed for `LoopSettings.stale`, then the robot stops."""
         self._control(LOST)
@@ -202,12 +221,18 @@ class Session:
         self._link.control.write(mode=mode, epoch=self._epoch, reason=encode_reason(reason))
 
     def run(
-        self, episode: Episode, planner: Planner, on_status: Callable[[Status, float], None] | None = None
+        self,
+        episode: Episode,
+        planner: Pilot,
+        on_status: Callable[[Status, float], None] | None = None,
+        keep: Callable[[Outcome], bool] | None = None,
     ) -> Outcome:
-        """One episode: reset the scene and the gate, let the policy drive until success, time limit or a latch.
+        """One episode: reset the scene and the gate, let the planner drive until success, time limit or a latch.
 
         Args:
+            planner: of a policy, or a human.
             on_status: called with the loop's status and the seconds since the start, between inferences.
+            keep: asked at the end whether the recording is kept; one that was interrupted is not. None keeps all.
 
         The robot is at rest when this returns or raises, `KeyboardInterrupt` included.
 
@@ -219,7 +244,7 @@ class Session:
         self._cameras.reset()
         planner.reset(episode.seed)
         if self._recorder is not None:
-            self._recorder.begin(self._epoch)
+            self._recorder.begin(self._epoch, orphaned=keep is None)
         request = {"seed": episode.seed, "options": dict(episode.options), "epoch": self._epoch}
         self._robot.tell({"reset": request})
         answer = self._robot.hear(START_TIMEOUT)
@@ -233,18 +258,19 @@ class Session:
             try:
                 self.halt()
             finally:
-                self._end_recording(episode, outcome)
+                self._end_recording(episode, outcome, keep)
 
-    def _end_recording(self, episode: Episode, outcome: Outcome | None) -> None:
+    def _end_recording(self, episode: Episode, outcome: Outcome | None, keep: Callable[[Outcome], bool] | None) -> None:
+        kept = keep is None or (outcome is not None and keep(outcome))
         if self._recorder is not None:
             ended = {"reason": "interrupted"} if outcome is None else asdict(outcome)
             about = {**self._provenance, "episode": asdict(episode), "outcome": ended}
-            self._recorder.end(None if outcome is None else outcome.success, about)
+            self._recorder.end(None if outcome is None else outcome.success, about, kept=kept)
 
     def _drive(
         self,
         episode: Episode,
-        planner: Planner,
+        planner: Pilot,
         start: float,
         limit: float,
         on_status: Callable[[Status, float], None] | None,
@@ -252,16 +278,17 @@ class Session:
         due, inferences = start, 0
         latency = LatencyEstimate()
         while True:
-            observation = self._fresh(due)
+            observation = self._fresh(start if planner.urgent else due)
             if observation is not None and self._trusted(observation):
-                chunk = self._planned(planner, observation, max(latency.seconds, episode.latency))
+                expected = max(latency.seconds, episode.latency)
+                chunk = self._planned(planner, observation, expected, episode.execute)
                 if episode.latency > 0:
                     self._clock.sleep_until(observation.time + episode.latency)
                 if chunk is not None:
                     write_chunk(self._link.chunks, chunk, self._epoch)
                     latency.add(self._clock.now() - observation.time)
                     inferences += 1
-                due = observation.time + episode.execute * self.spec.control_dt
+                due = planner.due(observation.time, self._clock.now() - observation.time, episode.execute)
             self._robot.check()
             self._loop.check()
             self._watchdog.check()
@@ -269,14 +296,15 @@ class Session:
             if on_status is not None:
                 on_status(status, seconds)
             reason = status.reason if status.latched and status.epoch == self._epoch else ""
-            if outcome is not None or reason or seconds > limit - 1e-6:
-                return Outcome(episode.seed, bool(outcome), seconds, reason, inferences)
+            if outcome is not None or reason or planner.finished or seconds > limit - 1e-6:
+                success = bool(outcome) if self._judged else None
+                return Outcome(episode.seed, success, seconds, reason, inferences)
             self._clock.sleep_until(self._clock.now() + POLL)
 
-    def _planned(self, planner: Planner, observation: Observation, latency: float) -> ActionChunk | None:
+    def _planned(self, planner: Pilot, observation: Observation, latency: float, execute: int) -> ActionChunk | None:
         """A chunk, or None where the policy's server is out of reach: then what is left of the last one is the end."""
         try:
-            return planner.plan(observation, latency)
+            return planner.plan(observation, latency, execute)
         except RobotError:
             self.policy_lost()
             return None

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..contract import ActionChunk, EnvSpec, Observation, decode_text, encode_text
 from ..errors import RobotError
+from .chunking import HumanChunk
 
 _ALIGN = 64
 
@@ -176,6 +177,7 @@ def chunk_layout(width: int) -> Layout:
         times=((LONGEST_CHUNK,), "float64"),
         shape=((2,), "int64"),
         observed_at=((), "float64"),
+        human=((), "uint8"),
         epoch=((), "int64"),
     )
 
@@ -193,7 +195,14 @@ def write_chunk(ring: Ring, chunk: ActionChunk, epoch: int) -> None:
     if width == room[1]:
         actions[:length] = chunk.actions
     times[:length] = chunk.times
-    ring.write(actions=actions, times=times, shape=(length, width), observed_at=chunk.observed_at, epoch=epoch)
+    ring.write(
+        actions=actions,
+        times=times,
+        shape=(length, width),
+        observed_at=chunk.observed_at,
+        human=isinstance(chunk, HumanChunk),
+        epoch=epoch,
+    )
 
 
 def to_chunk(record: Mapping[str, np.ndarray]) -> ActionChunk:
@@ -201,4 +210,5 @@ def to_chunk(record: Mapping[str, np.ndarray]) -> ActionChunk:
     length, width = (int(n) for n in record["shape"])
     fits = width == record["actions"].shape[1]
     actions = record["actions"][:length] if fits else np.zeros((length, width))
-    return ActionChunk(actions, record["times"][:length], float(record["observed_at"]))
+    kind = HumanChunk if record["human"] else ActionChunk
+    return kind(actions, record["times"][:length], float(record["observed_at"]))

@@ -9,7 +9,7 @@ from .clock import VirtualClock
 from .limits import joint_indices
 from .loop import ControlLoop
 from .motion import Motion
-from .planner import Planner
+from .planner import Pilot
 from .process import LoopSettings
 from .recorder import EpisodeRecorder
 from .robots.simulated import SimulatedBody, SimulatedRobot
@@ -36,7 +36,7 @@ class _Delayed:
 def run_virtual(
     episode: Episode,
     body: SimulatedBody,
-    planner: Planner,
+    planner: Pilot,
     settings: LoopSettings,
     recorder: EpisodeRecorder | None = None,
 ) -> tuple[Outcome, ControlLoop]:
@@ -63,6 +63,7 @@ def run_virtual(
 
     def check(now: float, motion: Motion) -> str:
         state = robot.read_state()
+        loop.gate.place(state)
         return watch.fault(np.asarray(state.state[joints], np.float64), state.times["state"], now, motion)
 
     loop = ControlLoop(
@@ -76,21 +77,24 @@ def run_virtual(
         longest=settings.longest,
         grace=settings.stale,
     )
+    loop.gate.place(robot.read_state())
     loop.start(robot.measured())
-    period = body.spec.control_dt
     index = inferences = 0
+    due, planned_at = 0.0, -body.spec.control_dt
     while True:
         now = index * loop.dt
         clock.sleep_until(now)
-        if robot.outcome is not None or loop.gate.latched or now > body.time_limit - 1e-9:
+        if robot.outcome is not None or loop.gate.latched or planner.finished or now > body.time_limit - 1e-9:
             return Outcome(episode.seed, bool(robot.outcome), now, loop.gate.reason, inferences), loop
-        if now >= inferences * episode.execute * period - 1e-9:
-            observation = robot.read()
+        if now >= (planned_at + body.spec.control_dt if planner.urgent else due) - 1e-9:
+            observation, planned_at = robot.read(), now
             usable, fault = cameras.judge(observation, now)
             if fault:
                 loop.gate.latch(fault)
             elif usable:
-                flying.send(planner.plan(observation, episode.latency), observation.time + episode.latency)
+                chunk = planner.plan(observation, episode.latency, episode.execute)
+                flying.send(chunk, observation.time + episode.latency)
+            due = planner.due(now, episode.latency, episode.execute)
             inferences += 1
         loop.tick(now)
         index += 1

@@ -18,7 +18,7 @@ from ..contract import EnvSpec
 from . import realtime
 from .cells import BEAT, Cells
 from .clock import Clock, MonotonicClock
-from .robots.simulated import SimulatedRobotLink, tell
+from .robots.link import RobotLink, tell
 
 _LOOKS = 10.0
 
@@ -68,7 +68,7 @@ def serve(spec: EnvSpec, rate_hz: float, priority: int, robot: Mapping[str, str]
     """The watchdog's process. Tells its rights once it watches; ends when told to, or alone with a silent loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        link, cells = SimulatedRobotLink(spec, robot), Cells(BEAT, beat)
+        link, cells = RobotLink(spec, robot), Cells(BEAT, beat)
         try:
             watchdog = Watchdog(cells, link, rate_hz)
             rights = realtime.acquire(priority)

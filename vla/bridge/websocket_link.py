@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from ..contract import ActionChunk, EnvSpec, Observation
 from ..errors import ConfigError, RobotError, SpecError
@@ -76,7 +77,7 @@ class WebsocketDial:
             connection.close_socket()
             raise
 
-    def _open(self, credential: str | None, deadline: float) -> ClientConnection:
+    def _open(self, credential: str | None, deadline: float) -> Connection:
         rest = max(deadline - time.monotonic(), 0.001)
         try:
             return connect(
@@ -114,7 +115,7 @@ class WebsocketLink:
 
     def __init__(
         self,
-        connection: ClientConnection,
+        connection: Connection,
         keys: Mapping[str, Target] | None,
         spec: EnvSpec | None,
         patience: float,

@@ -88,6 +88,25 @@ def accuracy(questions: Sequence[Question], answers: Sequence[str]) -> dict[str,
     return found | {"mean": float(np.mean(list(found.values())))} if found else {}
 
 
+def intervals(questions: Sequence[Question], answers: Sequence[str]) -> dict[str, tuple[int, float, float]]:
+    """Topic → number of questions, and the 95 % interval of the share of right answers (Wilson 1927).
+
+    Questions about one picture count as if they were independent.
+    """
+    right: dict[str, list[bool]] = {}
+    for q, said in zip(questions, answers, strict=True):
+        right.setdefault(q.topic, []).append(q.answer == said)
+    return {topic: (len(v), *wilson(sum(v), len(v))) for topic, v in sorted(right.items())}
+
+
+def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """The interval of a share of which `hits` of `count` were drawn."""
+    share = hits / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return float(middle - half), float(middle + half)
+
+
 def prior(questions: Sequence[Question]) -> dict[str, float]:
     """Topic → accuracy of the best guess that knows the kind of question alone, and `"mean"` over topics."""
     answers: dict[str, Counter[str]] = {}

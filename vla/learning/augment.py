@@ -26,7 +26,7 @@ def augment(
     out = dict(arrays)
     for path in sorted(p for p in arrays if p.startswith("observation.images.")):
         images: Image = arrays[path]
-        rng = np.random.default_rng([seed, len(path), *path.encode()])
+        rng = _rng(path, seed)
         offsets = rng.integers(-shift, shift + 1, (len(images), 2))
         gains = 1 + rng.uniform(-1, 1, (len(images), 2)) * (contrast, brightness)
         moved = np.empty_like(images)
@@ -34,6 +34,15 @@ def augment(
             target[:] = _adjust(_shift(source, dy, dx), c, b)
         out[path] = moved
     return out
+
+
+def offsets_of(path: str, seed: int, count: int, shift: int) -> NDArray[np.int64]:
+    """int [count 2]: by how many pixels down and right `augment` moves each image of `path`."""
+    return _rng(path, seed).integers(-shift, shift + 1, (count, 2))
+
+
+def _rng(path: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, len(path), *path.encode()])
 
 
 def _shift(image: Image, dy: int, dx: int) -> Image:

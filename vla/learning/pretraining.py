@@ -7,7 +7,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,29 +14,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from .. import checkpoint
 from ..backbones.adapters import LoRA
 from ..backbones.base import Sequenced
-from ..backbones.objectives import (
-    CAMERA,
-    ContrastiveObjective,
-    MatchingObjective,
-    Objective,
-    Seen,
-    encoded,
-    last,
-    next_word_loss,
-    read_text,
-    select,
-)
+from ..backbones.objectives import ContrastiveObjective, GroundingObjective, MatchingObjective, Objective
+from ..backbones.reading import CAMERA, Seen, encoded, last, next_word_loss, read_text, select
 from ..backbones.vlm import ComposedVLM
 from ..config import instantiate
 from ..errors import CheckpointError, ConfigError
-from ..pairs import Pairs, Question
-from .augment import augment
 from .balance import Balance, FixedWeights
 from .batch import Batch
-from .curriculum import Curriculum
+from .pair_batches import ABOUT, ANSWERS, CAPTIONS, IMAGES, PHRASES, PLACES, POINTED, QUESTIONS
 
-IMAGES, CAPTIONS, QUESTIONS, ANSWERS, ABOUT = "images", "captions", "questions", "answers", "about"
-"""Keys of a batch: uint8 [B h w 3]; B strings; n strings each; int [n], the picture a question is about."""
 Stage = Literal["all", "connector"]
 
 
@@ -91,6 +76,9 @@ class Pretrainer(nn.Module):
                 batch.get(QUESTIONS, ()),
                 batch.get(ANSWERS, ()),
                 batch.get(ABOUT),
+                batch.get(PHRASES, ()),
+                batch.get(PLACES),
+                batch.get(POINTED),
             )
             losses = {name: objective(seen) for name, objective in self.objectives.items()}
         shared = [p for p in self.vlm.parameters() if p.requires_grad]
@@ -161,6 +149,24 @@ class Pretrainer(nn.Module):
         with self.autocast():
             return matching.score(self.vlm, select(prefix, rows), *encoded(self.vlm, texts))
 
+    @property
+    def points(self) -> bool:
+        """Whether grounding was trained, so that `point` can be asked."""
+        return isinstance(self.objective(GroundingObjective), GroundingObjective)
+
+    @torch.inference_mode()
+    def point(self, prefix: Sequenced, rows: Tensor, phrases: Sequence[str]) -> Tensor:
+        """float [n 2]: x and y of what phrase i names in the picture `rows[i]`, from (0, 0) to (1, 1).
+
+        Raises:
+            ConfigError: if there is no grounding objective.
+        """
+        grounding = self.objective(GroundingObjective)
+        if not isinstance(grounding, GroundingObjective):
+            raise ConfigError("Grounding was not trained", exists=list(self.objectives))
+        with self.autocast():
+            return grounding.point(self.vlm, select(prefix, rows), phrases)
+
     @torch.inference_mode()
     def likelihood(self, prefix: Sequenced, rows: Tensor, texts: Sequence[str]) -> Tensor:
         """float [n]: mean log-likelihood a word of text i as the caption of the picture `rows[i]`."""
@@ -223,73 +229,3 @@ def pretrained(path: str | Path) -> Pretrainer:
         raise CheckpointError(f"{path} is no pretrained model", got=type(model).__name__, run="wayhand pretrain …")
     model.load_state_dict(found.weights("ema"))
     return model.eval()
-
-
-class PairBatches:
-    """Batches of pictures with words; each is a pure function of (seed, step, share of the run).
-
-    Args:
-        sources: name → pairs.
-        batch_size: pictures.
-        questions: asked about each picture that has that many.
-        ask: topic → how much likelier than others it is asked about; 0 never.
-        curriculum: what share of a batch comes from which source; None: by their sizes.
-        shift, jitter: image augmentation; see `augment`.
-    """
-
-    def __init__(
-        self,
-        sources: Mapping[str, Pairs],
-        *,
-        batch_size: int,
-        questions: int,
-        seed: int,
-        ask: Mapping[str, float] | None = None,
-        curriculum: Curriculum | None = None,
-        shift: int = 0,
-        jitter: float = 0.0,
-    ) -> None:
-        self._sources, self._size, self._questions, self._seed = dict(sources), batch_size, questions, seed
-        self._ask = dict(ask or {})
-        self._curriculum, self._shift, self._jitter = curriculum, shift, jitter
-
-    def __call__(self, step: int, share: float) -> Batch:
-        rng = np.random.default_rng([self._seed, 21, step])
-        images: list[np.ndarray] = []
-        captions: list[str] = []
-        asked: list[tuple[str, str, int]] = []
-        for name, count in self._counts(share, rng).items():
-            pairs = self._sources[name]
-            rows = [int(i) for i in rng.integers(len(pairs), size=count)]
-            if rows:
-                images.append(pairs.images(rows))
-            for row in rows:
-                texts = pairs.texts(row)
-                captions.append(texts.captions[int(rng.integers(len(texts.captions)))] if texts.captions else "")
-                chosen = self._chosen(texts.questions, rng)
-                asked += [(texts.questions[i].question, texts.questions[i].answer, len(captions) - 1) for i in chosen]
-        pictures = np.concatenate(images)
-        if self._shift or self._jitter:
-            key, seed = "observation.images.picture", int(rng.integers(2**31))
-            pictures = augment(
-                {key: pictures}, seed, shift=self._shift, brightness=self._jitter, contrast=self._jitter
-            )[key]
-        return {
-            IMAGES: torch.from_numpy(pictures),
-            CAPTIONS: captions,
-            QUESTIONS: [q for q, _, _ in asked],
-            ANSWERS: [a for _, a, _ in asked],
-            ABOUT: torch.tensor([i for _, _, i in asked], dtype=torch.long),
-            "index": captions,
-        }
-
-    def _chosen(self, questions: Sequence[Question], rng: np.random.Generator) -> Sequence[int]:
-        weights = np.array([self._ask.get(q.topic, 1.0) for q in questions])
-        count = min(self._questions, int((weights > 0).sum()))
-        return rng.choice(len(questions), count, replace=False, p=weights / weights.sum()).tolist() if count else []
-
-    def _counts(self, share: float, rng: np.random.Generator) -> dict[str, int]:
-        if self._curriculum is not None:
-            return self._curriculum.counts(share, self._size)
-        sizes = np.array([len(p) for p in self._sources.values()], np.float64)
-        return dict(zip(self._sources, rng.multinomial(self._size, sizes / sizes.sum()).tolist(), strict=True))

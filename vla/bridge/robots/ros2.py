@@ -19,6 +19,7 @@ from ...errors import ConfigError, RobotError
 from ..clock import Clock, MonotonicClock
 from ..limits import Limits
 from .cdr import Message
+from .driver import Driver
 from .ros2_commands import Commands, Controller, Writer
 from .ros2_messages import COMPRESSED_IMAGE, IMAGE, JOINT_STATE, ODOMETRY
 from .ros2_sensors import Senses
@@ -59,8 +60,8 @@ class Bus(Protocol):
     def close(self) -> None: ...
 
 
-class Ros2Robot:
-    """`contract.Robot` over topics.
+class Ros2Robot(Driver):
+    """A driver over topics.
 
     Args:
         spec: action groups of kind `joint_position` or `base_velocity`; names of joints are those of the graph.
@@ -68,16 +69,25 @@ class Ros2Robot:
         topics: where everything is.
         clock: the robot's.
         bus: a DDS participant of its own where None.
+        patience: how long `connect` waits for all of the graph [s].
 
     Raises `ConfigError` where spec and topics do not fit each other, or without Cyclone DDS.
     """
 
     def __init__(
-        self, *, spec: EnvSpec, limits: Limits, topics: Topics, clock: Clock | None = None, bus: Bus | None = None
+        self,
+        *,
+        spec: EnvSpec,
+        limits: Limits,
+        topics: Topics,
+        clock: Clock | None = None,
+        bus: Bus | None = None,
+        patience: float = 10.0,
     ) -> None:
         _same("camera", [c.name for c in spec.cameras], topics.cameras)
         _same("action group", [g.name for g in spec.action], topics.controllers)
-        self._spec, self._clock = spec, clock or MonotonicClock()
+        self.spec, self.limits, self._patience = spec, limits, patience
+        self._clock = clock or MonotonicClock()
         self._senses = Senses(spec, topics.odometry_state, self._clock)
         if bus is None:
             from .ros2_dds import Participant
@@ -92,7 +102,7 @@ class Ros2Robot:
             raise
 
     def _subscribe(self, topics: Topics) -> None:
-        if any(e.name not in topics.odometry_state for e in self._spec.state):
+        if any(e.name not in topics.odometry_state for e in self.spec.state):
             self._bus.reader(topics.joint_states, JOINT_STATE, self._senses.take_joints)
         if topics.odometry_state:
             self._bus.reader(topics.odometry, ODOMETRY, self._senses.take_odometry)
@@ -101,9 +111,9 @@ class Ros2Robot:
             receive = functools.partial(self._senses.take_image, camera, compressed)
             self._bus.reader(topic, COMPRESSED_IMAGE if compressed else IMAGE, receive)
 
-    @property
-    def spec(self) -> EnvSpec:
-        return self._spec
+    def connect(self) -> None:
+        """Wait until the graph has all of the robot."""
+        self.wait(self._patience)
 
     def wait(self, seconds: float) -> None:
         """Until every sensor has spoken and every controller listens; `RobotError` names who did not in time [s]."""
@@ -136,7 +146,7 @@ class Ros2Robot:
 
         Raises `RobotError` for what is not finite or has another shape.
         """
-        self._commands.send(np.asarray(action, np.float64), t)
+        self._commands.send(action, t)
 
     def stop(self) -> None:
         """Brake within the limits and hold there; nothing else is obeyed until `reset`. May be called at any time.

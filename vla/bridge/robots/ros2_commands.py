@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,12 +12,12 @@ from ...contract import ActionGroup, EnvSpec
 from ...errors import ConfigError, RobotError
 from ..clock import Clock
 from ..limits import Limits
-from ..motion import Limiter, Motion
+from ..motion import Motion
+from .braking import TICK, CommandedMotion
 from .cdr import Message, encode
+from .driver import checked_command
 from .ros2_messages import FLOAT64_MULTI_ARRAY, JOINT_TRAJECTORY, TWIST
 
-TICK = 0.01
-"""Between two points of a stop [s]."""
 TWIST_ELEMENTS = {"forward": ("linear", "x"), "left": ("linear", "y"), "turn": ("angular", "z")}
 """Name of an element of a base → where it is in a `geometry_msgs/Twist`; m/s and rad/s in the frame of the base."""
 _KINDS = {
@@ -91,14 +91,14 @@ class Commands:
             own = slice(begin, len(joints))
             self._routes.append(_Route(controller.kind, controller.topic, names, columns, own, write))
         self._joints = [i for r in self._routes if r.kind != "twist" for i in range(r.columns.start, r.columns.stop)]
-        self._limits = limits.select(joints)
+        self._motion = CommandedMotion(limits.select(joints), clock)
         state = [e.name for e in spec.state]
         self._measured = [state.index(name) if name in state else -1 for name in joints]
         self.reset()
 
     def reset(self) -> None:
-        self._stopped, self._newest = False, -np.inf
-        self._motion: Motion | None = None
+        self._stopped = False
+        self._motion.reset()
         self._path: list[tuple[float, Motion]] = []
 
     def unheard(self) -> list[str]:
@@ -107,13 +107,10 @@ class Commands:
 
     def send(self, action: np.ndarray, t: float) -> None:
         """See `Ros2Robot.command`."""
-        if action.shape != (self._width,) or not np.isfinite(action).all():
-            what = "A command must be finite, one number per action element"
-            raise RobotError(what, expected=f"[{self._width}]", got=repr(action))
+        action = checked_command(action, self._width)
         now = self._clock.now()
-        if self._stopped or t <= self._newest or t <= now:
+        if self._stopped or not self._motion.follow(action[self._joints], t):
             return
-        self._follow(action[self._joints], t, now)
         for route in self._routes:
             if route.kind == "twist":
                 route.write(_twist(route.names, action[route.columns]))
@@ -121,19 +118,6 @@ class Commands:
                 route.write(_forward(action[route.columns]))
             else:
                 route.write(_trajectory(route.names, [(t - now, action[route.columns], None)]))
-
-    def _follow(self, q: np.ndarray, t: float, now: float) -> None:
-        """Keep what the joints are doing, so that a stop begins from it."""
-        before = self._motion
-        # Where the last command has long run out, the controllers hold, and this one begins from rest.
-        if before is None or self._newest < now - TICK:
-            self._motion = Motion.at_rest(q)
-        else:
-            dt, limits = t - self._newest, self._limits
-            velocity = np.clip((q - before.position) / dt, -limits.velocity, limits.velocity)
-            acceleration = np.clip((velocity - before.velocity) / dt, -limits.acceleration, limits.acceleration)
-            self._motion = Motion(q.copy(), velocity, acceleration, q.copy(), before.following)
-        self._newest = t
 
     def stop(self, state: np.ndarray | None) -> None:
         """See `Ros2Robot.stop`; `state` [S] is the measured one where there is any.
@@ -153,7 +137,8 @@ class Commands:
                 attempt(route, _twist(route.names, np.zeros(len(route.names))))
         if not self._stopped:
             self._stopped = True
-            self._path = self._braking(state)
+            known = None if state is None or min(self._measured, default=-1) < 0 else state[self._measured]
+            self._path = self._motion.braking(known)
         now = self._clock.now()
         ahead = [(t, m) for t, m in self._path if t > now] or [(now + TICK, m) for _, m in self._path[-1:]]
         for route in self._routes:
@@ -167,26 +152,6 @@ class Commands:
             self._clock.sleep_until(t)
         if failures:
             raise failures[0]
-
-    def _braking(self, state: np.ndarray | None) -> list[tuple[float, Motion]]:
-        """The motion of all joints to rest, with the times it is meant for; empty where nothing is known of them."""
-        now, motion = self._clock.now(), self._motion
-        if motion is None:
-            held = None if state is None or min(self._measured, default=-1) < 0 else state[self._measured]
-            at_rest = held is not None and bool(np.isfinite(held).all())
-            return [(now + TICK, Motion.at_rest(np.asarray(held, np.float64)))] if at_rest else []
-        if self._newest < now - TICK or not motion.moving:
-            return [(max(now, self._newest) + TICK, Motion.at_rest(motion.position))]
-        # What was commanded outside the limits is not pulled into them in one tick.
-        lower, upper = (
-            f(b, motion.position) for f, b in ((np.minimum, self._limits.lower), (np.maximum, self._limits.upper))
-        )
-        limiter = Limiter(replace(self._limits, lower=lower, upper=upper), TICK)
-        t, path = max(now, self._newest), []
-        while motion.moving:
-            t, motion = t + TICK, limiter.stop(motion)
-            path.append((t, motion))
-        return path
 
 
 def _message(group: ActionGroup, controller: Controller) -> Message:

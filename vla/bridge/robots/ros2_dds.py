@@ -157,6 +157,8 @@ class Participant:
         core, kind = _cyclone("core"), _type(message, True)
 
         def take(reader: Any) -> None:
+            if reader is None:  # a sample that comes while the reader is closed
+                return
             for sample in reader.take(_DEPTH):
                 if isinstance(sample, kind):
                     receive(sample.payload)

@@ -1,38 +1,29 @@
 """A simulated robot: physics that follows a clock instead of being stepped by its user.
 
 In virtual time it lives in the caller's process and moves when the clock does. In real time it lives in a process of
-its own (`serve`) and speaks through shared memory (`SimulatedRobotLink`), as a robot on a bus would.
+its own (`serving`) and speaks through shared memory (`link.RobotLink`), as a real one does.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 import numpy as np
 
 from ...contract import EnvSpec, Observation
-from ..cells import Cells
+from ...errors import RobotError
 from ..clock import MonotonicClock
 from ..limits import Limits
 from ..motion import Limiter, Motion
-from ..shared import Layout, Ring, observation_layout, observation_record, to_observation
+from .link import RobotLink
 
 WAKE = 0.005
 """Period of the simulator's process [s]."""
 BEHIND = 0.005
 """How far the physics of the process runs behind the clock [s], so that commands are in before their time."""
-ORPHANED = 0.5
-"""Seconds without a command after which the process of a robot whose operator is gone ends."""
-DRIVER = ("halted_at",)
-"""When the driver was stopped by somebody else than the loop [s]; 0 where it was not."""
 
 
 class SimulatedBody(Protocol):
@@ -182,6 +173,11 @@ class SimulatedRobot:
         self._from = (self.time, self._motion.position)
         self.stopped = True
 
+    def obey(self) -> None:
+        """Take commands again after a stop, from where the arm has come."""
+        self._from = (self.time, self._motion.position)
+        self.stopped = False
+
     def read(self) -> Observation:
         """With images, dated on the clock's axis."""
         return self._dated(self._body.observe())
@@ -200,189 +196,71 @@ class SimulatedRobot:
 # --- in a process of its own -----------------------------------------------------------------------------------
 
 
-class SimulatedRobotLink:
-    """`contract.Robot` over the shared memory of a simulator's process; both ends and the operator hold one.
+class SimulatedDevice:
+    """A simulated robot for `serving`: its physics follows the monotonic clock.
 
     Args:
-        spec: of the robot.
-        names: of existing rings, from `names` of the link that made them; None makes new ones.
+        body: the simulator.
+        publish: takes every observation, one a control period.
     """
 
-    def __init__(self, spec: EnvSpec, names: Mapping[str, str] | None = None) -> None:
-        self._spec = spec
-        state = Layout(
-            (*observation_layout(spec, images=False).fields, ("outcome", (), "int8"), ("time", (), "float64"))
-        )
-        command = Layout.of(
-            action=((spec.action_dim,), "float64"), t=((), "float64"), epoch=((), "int64"), stop=((), "uint8")
-        )
-        layouts = {"observation": (observation_layout(spec), 4), "state": (state, 8), "command": (command, 256)}
-        self._rings = {k: Ring(layout, slots, names[k] if names else None) for k, (layout, slots) in layouts.items()}
-        self.observation, self.state, self.commands = self._rings.values()
-        self._driver = Cells(DRIVER, names["driver"] if names else None)
-        self.epoch = 0
+    judged, period = True, WAKE
+
+    def __init__(self, body: SimulatedBody, publish: Callable[[Observation], None]) -> None:
+        self._body, self._publish = body, publish
+        self._robot = SimulatedRobot(body=body, on_period=self._show)
+        self._clock = MonotonicClock()
 
     @property
     def spec(self) -> EnvSpec:
-        return self._spec
+        return self._robot.spec
 
     @property
-    def names(self) -> dict[str, str]:
-        return {**{k: ring.name for k, ring in self._rings.items()}, "driver": self._driver.name}
+    def limits(self) -> Limits:
+        return self._body.limits
 
     @property
-    def halted_at(self) -> float:
-        """When somebody else than the loop stopped the driver [s], 0 where nobody did."""
-        return self._driver["halted_at"]
+    def outcome(self) -> bool | None:
+        return self._robot.outcome
 
     @property
-    def halt_reason(self) -> str:
-        return self._driver.text
+    def time(self) -> float:
+        return self._robot.time
 
-    def halt(self, t: float, reason: str) -> None:
-        """Stop the driver as of time `t` [s], from any process; it obeys nobody until `clear_halt`."""
-        self._driver.text = reason
-        self._driver["halted_at"] = t
-
-    def clear_halt(self) -> None:
-        self._driver["halted_at"] = 0.0
-
-    def read(self) -> Observation:
-        """The newest joint state, without images: those are the policy's, in `observation`."""
-        record = self.state.latest()
-        assert record is not None, "the simulator publishes its state before it answers a reset"
-        return to_observation(record)
+    def begin(self, seed: int, options: Mapping[str, Any]) -> tuple[float, float]:
+        self._robot.reset(seed, options)
+        start = self._clock.now()
+        self._robot.start_at(start)
+        self._show()
+        return start, self._body.time_limit
 
     def command(self, action: np.ndarray, t: float) -> None:
-        self.commands.write(action=action, t=t, epoch=self.epoch, stop=0)
+        self._robot.command(action, t)
 
     def stop(self) -> None:
-        self.commands.write(action=np.zeros(self._spec.action_dim), t=0.0, epoch=self.epoch, stop=1)
+        self._robot.stop()
 
-    def close(self) -> None:
-        self._driver.close()
-        for ring in self._rings.values():
-            ring.close()
-
-
-def encode_outcome(outcome: bool | None) -> int:
-    return -1 if outcome is None else int(outcome)
-
-
-def decode_outcome(code: int) -> bool | None:
-    return None if code < 0 else bool(code)
-
-
-def serve(factory: BodyFactory, pipe: Connection) -> None:
-    """The simulator's process: builds the body, tells its spec and limits, then follows the monotonic clock.
-
-    Requests over the pipe are JSON: `{"rings": names}` first, then `{"reset": {"seed", "options", "epoch"}}` or
-    `{"exit": true}`; every request is answered. It ends when asked to or when its parent is gone.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with_priority()
-        body = factory()
-        try:
-            tell(pipe, {"spec": body.spec.to_dict(), "limits": body.limits.to_json()})
-            link = SimulatedRobotLink(body.spec, json.loads(pipe.recv_bytes())["rings"])
-            try:
-                _Server(body, link, pipe).run()
-            finally:
-                link.close()
-        finally:
-            body.close()
-        tell(pipe, {"exit": True})
-    except (EOFError, BrokenPipeError):
-        pass
-    except Exception as error:
-        tell(pipe, {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
-
-
-def with_priority() -> None:
-    """Prefer this process to ordinary ones where that is allowed: a real arm does not wait for a free core.
-
-    Not in a real-time class: a renderer there uses up what the kernel allows such processes, which then all stop, the
-    control loop among them.
-    """
-    try:
-        os.nice(-10)
-    except OSError:
-        pass
-
-
-def tell(pipe: Connection, message: Mapping[str, Any]) -> None:
-    """Send one JSON message."""
-    pipe.send_bytes(json.dumps(message).encode())
-
-
-class _Server:
-    def __init__(self, body: SimulatedBody, link: SimulatedRobotLink, pipe: Connection) -> None:
-        self._body, self._link, self._pipe = body, link, pipe
-        self._robot = SimulatedRobot(body=body, on_period=self._publish_observation)
-        self._epoch, self._seen = 0, 0
-        self._commanded_at = 0.0
-        self._clock = MonotonicClock()
-
-    def run(self) -> None:
-        parent = os.getppid()
-        deadline = self._clock.now()
-        # A robot does not vanish with its operator: the loop brings it to rest first.
-        while os.getppid() == parent or self._clock.now() - self._commanded_at < ORPHANED:
-            if os.getppid() == parent and self._pipe.poll():
-                request = json.loads(self._pipe.recv_bytes())
-                if "exit" in request:
-                    return
-                self._reset(**request["reset"])
-            if self._epoch:
-                self._take_commands()
-                self._advance(self._clock.now() - BEHIND)
-                self._publish_state()
-            deadline = max(deadline + WAKE, self._clock.now() - WAKE)
-            self._clock.sleep_until(deadline)
-
-    def _advance(self, t: float) -> None:
-        """Run the physics up to `t` [s]; a halt takes effect at its own time, which may lie behind."""
-        halted_at = self._link.halted_at
+    def advance(self, link: RobotLink) -> None:
+        """Run the physics on; a halt takes effect at its own time, which may lie behind."""
+        t, halted_at = self._clock.now() - BEHIND, link.halted_at
         if halted_at and not self._robot.stopped:
             self._robot.advance_to(min(halted_at, t))
             if halted_at <= t:
                 self._robot.stop()
         self._robot.advance_to(t)
 
-    def _reset(self, seed: int, options: dict[str, Any], epoch: int) -> None:
-        self._epoch = epoch
-        self._link.clear_halt()
-        self._robot.reset(seed, options)
-        start = self._clock.now()
-        self._robot.start_at(start)
-        self._publish_observation()
-        self._publish_state()
-        tell(self._pipe, {"start": start, "time_limit": self._body.time_limit})
+    def fail(self, link: RobotLink, fault: str) -> None:
+        """A simulator that fails is broken, and a real robot's driver is not."""
+        raise RobotError("The simulator failed", got=fault)
 
-    def _take_commands(self) -> None:
-        records, self._seen = self._link.commands.since(self._seen)
-        if records:
-            self._commanded_at = self._clock.now()
-        for record in records:
-            if int(record["epoch"]) != self._epoch:
-                continue
-            if record["stop"]:
-                self._robot.stop()
-            else:
-                self._robot.command(record["action"], float(record["t"]))
+    def read_state(self) -> Observation:
+        return self._robot.read_state()
 
-    def _publish_observation(self) -> None:
+    def _show(self) -> None:
         # Physics that has fallen behind catches up without rendering: frames are dropped, as a busy camera drops them.
         behind = self._clock.now() - self._robot.time
-        if behind > self._robot.spec.control_dt + BEHIND:
-            return
-        observation = self._robot.read()
-        observation.check(self._robot.spec)
-        self._link.observation.write(**observation_record(observation, self._epoch))
+        if behind <= self._robot.spec.control_dt + BEHIND:
+            self._publish(self._robot.read())
 
-    def _publish_state(self) -> None:
-        record = observation_record(self._robot.read_state(), self._epoch)
-        fields = {name for name, _, _ in self._link.state.layout.fields}
-        extra = {"outcome": encode_outcome(self._robot.outcome), "time": self._robot.time}
-        self._link.state.write(**{k: v for k, v in record.items() if k in fields}, **extra)
+    def close(self) -> None:
+        """The body is its maker's to close."""

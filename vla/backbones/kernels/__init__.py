@@ -1,0 +1,1 @@
+"""Whole transformer layers as one function of the processor, for single precision on one thread."""
