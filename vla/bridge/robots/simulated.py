@@ -210,6 +210,7 @@ class SimulatedDevice:
         self._body, self._publish = body, publish
         self._robot = SimulatedRobot(body=body, on_period=self._show)
         self._clock = MonotonicClock()
+        self._warm = False
 
     @property
     def spec(self) -> EnvSpec:
@@ -228,6 +229,10 @@ class SimulatedDevice:
         return self._robot.time
 
     def begin(self, seed: int, options: Mapping[str, Any]) -> tuple[float, float]:
+        if not self._warm:  # a renderer's first picture may take longer than a state may be old
+            self._robot.reset(seed, options)
+            self._robot.read()
+            self._warm = True
         self._robot.reset(seed, options)
         start = self._clock.now()
         self._robot.start_at(start)
