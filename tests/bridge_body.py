@@ -14,6 +14,8 @@ JOINTS = (Element("q1", "rad"), Element("q2", "rad"))
 WIDTH = Element("gripper_width", "m")
 POSE = tuple(Element(n, "") for n in ("ee_x", "ee_y", "ee_z", "ee_qw", "ee_qx", "ee_qy", "ee_qz"))
 START = np.array([0.3, -0.2, 0.04])
+STARVED = ("the watchdog", "the loop was blocked", "joint state is", "no valid action")
+"""How the reasons begin that a run ends for where the machine had no processor for a robot."""
 
 
 def spec_of(*groups: ActionGroup) -> EnvSpec:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bridge_body import CARTESIAN, LIMITS, Plane, Steady, StickBody
+from bridge_body import CARTESIAN, LIMITS, STARVED, Plane, Steady, StickBody
 
 from wayhand.vla.bridge.cells import Cells, EmergencyStop
 from wayhand.vla.bridge.chunking import JointTargets
@@ -26,9 +26,6 @@ from wayhand.vla.bridge.process import LoopSettings, Status
 from wayhand.vla.bridge.robots.link import RobotLink
 from wayhand.vla.bridge.session import Episode, Session
 from wayhand.vla.errors import RobotError
-
-STARVED = ("the watchdog", "the loop was blocked", "joint state is", "no valid action")
-"""What a run says where the machine had no processor for it."""
 
 
 class LongBody(StickBody):
