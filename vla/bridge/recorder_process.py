@@ -24,6 +24,8 @@ SinkFactory = Callable[[EnvSpec], AbstractContextManager[EpisodeSink]]
 POLL = 0.005
 """Seconds between two looks at the rings."""
 START_TIMEOUT, COMMIT_TIMEOUT, STOP_TIMEOUT = 60.0, 60.0, 10.0
+SETTLE_TIMEOUT = 2.0
+"""Seconds for a robot at rest to publish once more; one that died never does."""
 
 
 class RecorderLink:
@@ -142,6 +144,7 @@ class _Served:
         self._epoch, self._orphaned = 0, True
         self._seen, self._ticked = 0, 0
         self._missed = 0
+        self._observed = 0.0
 
     def run(self) -> None:
         while True:
@@ -161,12 +164,14 @@ class _Served:
                 tell(self._pipe, {"committed": committed})
 
     def _settle(self) -> None:
-        """Wait for one more observation, which takes the ticks of the stop with it."""
-        clock, seen = MonotonicClock(), self._observations.count
-        deadline = clock.now() + 2 * self._spec.control_dt
-        while self._observations.count == seen and clock.now() < deadline:
-            clock.sleep_until(clock.now() + POLL)
+        """Wait for an observation from after the stop, which takes the ticks of the stop with it."""
+        clock = MonotonicClock()
+        asked = clock.now()
         self._read()
+        # The robot rests by now, and the loop's last command of the stop is for one period later at most.
+        while self._observed < asked + 1.0 / self._rate_hz and clock.now() < asked + SETTLE_TIMEOUT:
+            clock.sleep_until(clock.now() + POLL)
+            self._read()
 
     def _read(self) -> None:
         """What is new, each observation after the ticks before it: those are published before its time."""
@@ -181,7 +186,9 @@ class _Served:
             if int(record["epoch"]) == self._epoch:
                 self._recorder.tick(Tick.from_record(record))
         for record in mine:
-            self._recorder.observe(to_observation(record))
+            observation = to_observation(record)
+            self._recorder.observe(observation)
+            self._observed = observation.time
 
     def _commit(self, success: bool | None, provenance: Mapping[str, Any], kept: bool) -> bool:
         recorder, self._recorder = self._recorder, None
