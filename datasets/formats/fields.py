@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -223,6 +223,14 @@ def remember(form: str, item: dict[str, Any], plain: dict[str, Any], *, keep: Co
     usual = [k for k in plain if k not in absent] + [k for k in item if k not in plain]
     order = None if usual == list(item) else tuple(item)
     return {WRITTEN: Written(form, values, absent, order)} if values or absent or order else {}
+
+
+def decoded(
+    form: str, rows: Iterable[tuple[str, Any]], decode: Callable[[Fields], T], encode: Callable[[T], dict[str, Any]]
+) -> list[T]:
+    """The dataclass of each (place, object) of a file, with what `restore` needs to write it as it came."""
+    values = [(row, decode(Fields(row, place))) for place, row in rows]
+    return [with_extra(value, remember(form, row, encode(value))) for row, value in values]
 
 
 def restore(

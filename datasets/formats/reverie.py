@@ -24,6 +24,7 @@ from .fields import (
     WRITTEN,
     Fields,
     as_number,
+    decoded,
     distinct,
     is_numbers,
     remember,
@@ -47,10 +48,7 @@ def load(path: Path | str) -> list[NavEpisode]:
         DataError: with file, item, field and expected type of the first mistake.
     """
     rows = read_items(path)
-    episodes: list[NavEpisode] = []
-    for place, row in rows:
-        episode = _decode(Fields(row, place))
-        episodes.append(with_extra(episode, remember(FORM, row, _encode(episode))))
+    episodes = decoded(FORM, rows, _decode, _encode)
     distinct([e.id for e in episodes], [place for place, _ in rows], "id")
     return episodes
 
@@ -116,11 +114,7 @@ def _target(episode: NavEpisode) -> str | None:
 
 def load_results(path: Path | str) -> list[NavResult]:
     """The trajectories of a submission with the objects pointed at; raises `DataError` as `load` does."""
-    results: list[NavResult] = []
-    for place, row in read_items(path):
-        result = _decode_result(Fields(row, place))
-        results.append(with_extra(result, remember(FORM, row, _encode_result(result))))
-    return results
+    return decoded(FORM, read_items(path), _decode_result, _encode_result)
 
 
 def save_results(path: Path | str, results: Iterable[NavResult]) -> None:

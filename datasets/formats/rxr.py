@@ -20,7 +20,7 @@ from typing import Any
 
 from ...vla.errors import DataError
 from ...vla.navigation import Instruction, NavEpisode, NavResult
-from .fields import Fields, as_number, distinct, remember, restore, unknown, with_extra
+from .fields import Fields, as_number, decoded, distinct, restore, unknown
 from .jsonfile import read_items, write_items
 from .numbering import numbered
 from .timed import decode_words, encode_words
@@ -37,10 +37,7 @@ def load(path: Path | str) -> list[NavEpisode]:
         DataError: with file, line, field and expected type of the first mistake.
     """
     rows = read_items(path)
-    episodes: list[NavEpisode] = []
-    for place, row in rows:
-        episode = _decode(Fields(row, place))
-        episodes.append(with_extra(episode, remember(FORM, row, _encode(episode))))
+    episodes = decoded(FORM, rows, _decode, _encode)
     distinct([e.id for e in episodes], [place for place, _ in rows], "instruction_id")
     return episodes
 
@@ -107,11 +104,7 @@ def _encode(episode: NavEpisode) -> dict[str, Any]:
 
 def load_results(path: Path | str) -> list[NavResult]:
     """The paths of a submission or of a follower file, by `instruction_id`; raises `DataError` as `load` does."""
-    results: list[NavResult] = []
-    for place, row in read_items(path):
-        result = _decode_result(Fields(row, place))
-        results.append(with_extra(result, remember(FORM, row, _encode_result(result))))
-    return results
+    return decoded(FORM, read_items(path), _decode_result, _encode_result)
 
 
 def save_results(path: Path | str, results: Iterable[NavResult]) -> None:

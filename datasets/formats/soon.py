@@ -19,7 +19,7 @@ from typing import Any
 
 from ...vla.errors import DataError
 from ...vla.navigation import Goal, Instruction, NavEpisode, NavResult
-from .fields import Fields, as_number, distinct, remember, restore, unknown, with_extra, wrong
+from .fields import Fields, as_number, decoded, distinct, restore, unknown, wrong
 from .jsonfile import read_items, write_items
 from .r2r import steps, to_steps
 
@@ -37,10 +37,7 @@ def load(path: Path | str) -> list[NavEpisode]:
         DataError: with file, item (or line), field and expected type of the first mistake.
     """
     rows = read_items(path)
-    episodes: list[NavEpisode] = []
-    for place, row in rows:
-        episode = _decode(Fields(row, place))
-        episodes.append(with_extra(episode, remember(FORM, row, _encode(episode))))
+    episodes = decoded(FORM, rows, _decode, _encode)
     # Items of test splits stand once for each start, with the same instr_id.
     once = [i for i, (_, row) in enumerate(rows) if "path_id" in row]
     distinct([episodes[i].id for i in once], [rows[i][0] for i in once], "path_id")
@@ -132,11 +129,7 @@ def load_results(path: Path | str) -> list[NavResult]:
     Raises:
         DataError: as `load` does.
     """
-    results: list[NavResult] = []
-    for place, row in read_items(path):
-        result = _decode_result(Fields(row, place))
-        results.append(with_extra(result, remember(FORM, row, _encode_result(result))))
-    return results
+    return decoded(FORM, read_items(path), _decode_result, _encode_result)
 
 
 def save_results(path: Path | str, results: Iterable[NavResult]) -> None:
