@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,17 +14,17 @@ from rich.console import Console
 
 from ..datasets.pairs import by_count, open_pairs
 from ..vla import checkpoint
-from ..vla.backbones.language.tokenizers import WordTokenizer
 from ..vla.config import Config, instantiate
-from ..vla.errors import CheckpointError, ConfigError
+from ..vla.errors import ConfigError
 from ..vla.learning import loop
 from ..vla.learning.pair_batches import PairBatches
 from ..vla.learning.pretraining import Pretrainer
 from ..vla.pairs import Pairs
 from .compose import load
-from .parts import swapped
-from .pretrain_measure import compare, measure, show
-from .pretrain_render import DESCRIPTION, SPLITS, counts_from, render
+from .pretrain_measure import FIGURES, measure, told_apart
+from .pretrain_recipe import recipe, require_composition, start_from
+from .pretrain_render import DESCRIPTION, SPLITS, counts_from, render, whole_parts
+from .pretrain_tables import compare, show
 from .train import cores, discard, resume_point
 
 HELP = """\
@@ -46,8 +46,6 @@ FREE_TO_CHANGE = (
     *("compile", "measured", "gallery", "rerank"),
 )
 """What a run that is continued may change without becoming another run."""
-SAMPLED = 4000
-"""Pictures whose texts give the vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,22 +130,38 @@ def main(overrides: list[str]) -> int:
 
 def ablate(cfg: PretrainConfig, overrides: list[str]) -> int:
     """One run with all objectives and one without each, in folders of `out`; then their table."""
+    objectives = [name for name in cfg.objectives if name not in cfg.without]
+    if len(objectives) < 2:
+        raise ConfigError("An ablation needs two objectives, to leave out one", got=", ".join(objectives))
     kept = [o for o in overrides if o.partition("=")[0] not in ("out", "ablation", "without")]
-    whole = tuple(name for name in cfg.objectives if name not in cfg.without)
-    for name, change in {"whole": [], **{f"without {n}": [n] for n in whole}}.items():
-        out = cfg.out / name.replace(" ", "_")
-        code = main([*kept, f"out={out}", f"without=[{','.join([*cfg.without, *change])}]"])
+    runs: dict[str, Any] = {}
+    minutes: dict[str, float] = {}
+    for name, left_out in {"whole": [], **{f"without_{n}": [n] for n in objectives}}.items():
+        out, name = cfg.out / name, name.replace("_", " ")
+        mine = [*kept, f"out={out}", f"without=[{','.join([*cfg.without, *left_out])}]"]
+        Console().print(f"{name}: run {len(minutes) + 1} of {len(objectives) + 1}", highlight=False)
+        code = pretrain(*load("pretrain", mine, PretrainConfig), overrides)
         if code:
             return code
-    compare(cfg.out, Console())
+        minutes[name] = checkpoint.load(out).trainer["seconds"] / 60
+        if cfg.measured and (out / FIGURES).exists():
+            figures: dict[str, Any] = json.loads((out / FIGURES).read_text())
+            runs[name] = figures[cfg.measured[0]]
+    if not runs:
+        Console().print("Nothing was measured: `measured` names no split, or none of the pictures are rendered.")
+        return 0
+    compare(runs, minutes, cfg.out, Console())
     return 0
 
 
 def pretrain(cfg: PretrainConfig, whole: Config, overrides: list[str]) -> int:
-    """One run: its pairs, its training, its figures."""
+    """One run: its pairs, its training, its figures; `overrides` are those of the command that continues it."""
     console = Console()
     torch.set_num_threads(cfg.threads or cores())
+    require_composition(cfg.vlm)
     sources, tests = sources_of(cfg, console)
+    for name, pairs in tests.items():
+        told_apart(name, pairs, cfg.gallery)  # what cannot be measured is said before it is trained for
     if cfg.overwrite:
         discard(cfg.out)
     resume = resume_point(cfg.out, whole, FREE_TO_CHANGE)
@@ -204,7 +218,7 @@ def sources_of(cfg: PretrainConfig, console: Console) -> tuple[dict[str, Pairs],
         if path.exists() and not (path / DESCRIPTION).exists():
             sources[path.name] = open_pairs(path, size=cfg.size)
             continue
-        counts, made = counts_from(cfg.pairs, cfg.held_out, cfg.measured), 0
+        counts, made = whole_parts(counts_from(cfg.pairs, cfg.held_out, cfg.measured), cfg.part), 0
         for new in render(path, counts, size=cfg.size, part=cfg.part, workers=cfg.workers):
             made += new
             console.print(f"{made} of {sum(counts.values())} pictures are rendered", highlight=False)
@@ -214,60 +228,3 @@ def sources_of(cfg: PretrainConfig, console: Console) -> tuple[dict[str, Pairs],
         sources |= parts if len(paths) == 1 else {f"{path.name}/{name}": part for name, part in parts.items()}
         tests |= {name: open_pairs(path / name) for name in cfg.measured}
     return sources, tests
-
-
-def recipe(cfg: PretrainConfig, sources: Mapping[str, Pairs]) -> dict[str, Any]:
-    """The node of what is trained, its vocabulary fitted to the texts where it is one of words."""
-    vlm = swapped(cfg.vlm, vision=cfg.vision, connector=cfg.connector, language=cfg.language, tokenizer=cfg.tokenizer)
-    if "words" in vlm["tokenizer"] and not vlm["tokenizer"]["words"]:
-        words = WordTokenizer.fitted(spoken(sources))
-        vlm["tokenizer"] = {**vlm["tokenizer"], "words": list(words.words)}
-        if "vocabulary" in vlm["language"]:
-            vlm["language"] = {**vlm["language"], "vocabulary": words.vocabulary}
-    objectives = cfg.objectives.to_dict()
-    for name in cfg.without:
-        if name not in objectives:
-            raise ConfigError(f"There is no objective '{name}' to leave out", exists=objectives)
-        del objectives[name]
-    return {
-        "_target_": f"{Pretrainer.__module__}.{Pretrainer.__name__}",
-        "vlm": vlm,
-        "objectives": objectives,
-        "balance": None if cfg.balance is None else weighing(cfg.balance.to_dict(), objectives),
-        "stage": cfg.stage,
-        "lora": None if cfg.lora is None else cfg.lora.to_dict(),
-        "precision": cfg.precision,
-        "blind": cfg.blind,
-    }
-
-
-def weighing(node: dict[str, Any], objectives: Mapping[str, Any]) -> dict[str, Any]:
-    """The node of a balance without weights for objectives that are left out."""
-    weights = node.get("weights")
-    if not isinstance(weights, Mapping):
-        return node
-    return {**node, "weights": {name: weight for name, weight in weights.items() if name in objectives}}
-
-
-def spoken(sources: Mapping[str, Pairs]) -> list[str]:
-    """All sentences of the first pictures of each source."""
-    found: list[str] = []
-    for pairs in sources.values():
-        for i in range(min(len(pairs), SAMPLED)):
-            texts = pairs.texts(i)
-            found += [*texts.captions, *(q.question for q in texts.questions), *(q.answer for q in texts.questions)]
-    return found
-
-
-def start_from(model: Pretrainer, path: Path) -> None:
-    """Copy the averaged weights of the model of another run; objectives that it lacks start fresh."""
-    plain = checkpoint.load(path).weights("ema")
-    # An adapted linear map keeps its own weight as its `base_layer`.
-    weights = {name: plain[own] for name in model.state_dict() if (own := name.replace(".base_layer", "")) in plain}
-    try:
-        missing = model.load_state_dict(weights, strict=False).missing_keys
-    except RuntimeError as error:
-        raise CheckpointError(f"The weights of {path} do not fit this model", got=str(error)) from error
-    lacking = [key for key in missing if key.startswith("vlm.") and "lora_" not in key]
-    if lacking:
-        raise CheckpointError(f"{path} lacks weights of this model", got=", ".join(lacking[:5]))

@@ -1,4 +1,4 @@
-"""What a pretrained model understands of pictures it has not seen: figures, a table, and a page of examples."""
+"""What a pretrained model understands of pictures it has not seen: figures, and a page of examples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from ..envs.pairs.captions import names
-from ..vla import checkpoint
 from ..vla.backbones.base import Sequenced
-from ..vla.backbones.objectives import select
+from ..vla.backbones.reading import select, stacked
+from ..vla.errors import DataError
 from ..vla.evaluation import understanding
 from ..vla.learning.pretraining import Pretrainer
 from ..vla.pairs import Pairs, Question, Texts
@@ -37,10 +35,9 @@ def measure(
     figures: dict[str, Any] = {}
     for name, pairs in splits.items():
         begun = time.monotonic()
-        texts = [pairs.texts(i) for i in range(len(pairs))]
-        chosen = understanding.unambiguous([t.captions[0] for t in texts], [t.facts for t in texts], gallery)
+        chosen = told_apart(name, pairs, gallery)
         prefix = seen(model, pairs.images(chosen))
-        told = [texts[i] for i in chosen]
+        told = [pairs.texts(i) for i in chosen]
         found = retrieval(model, prefix, [t.captions[0] for t in told], k)
         answers = answering(model, prefix, told, seed)
         said, captioning = described(model, prefix, told)
@@ -53,18 +50,27 @@ def measure(
     return figures
 
 
+def told_apart(name: str, pairs: Pairs, count: int) -> list[int]:
+    """The first pictures of a split that their captions and what they show tell apart.
+
+    Raises:
+        DataError: if there are fewer than `count`.
+    """
+    texts = [pairs.texts(i) for i in range(len(pairs))]
+    try:
+        return understanding.unambiguous([t.captions[0] for t in texts], [t.facts for t in texts], count)
+    except ValueError as error:
+        raise DataError(
+            f"Split '{name}' is too small to choose from",
+            got=str(error),
+            run=f"gallery={len(pairs) // 2}, or held_out={4 * count}",
+        ) from error
+
+
 def seen(model: Pretrainer, images: np.ndarray) -> Sequenced:
     """All pictures, read by the language model."""
     parts = [model.see(torch.from_numpy(images[i : i + BATCH])) for i in range(0, len(images), BATCH)]
-    return Sequenced(
-        torch.cat([p.hidden for p in parts]),
-        torch.cat([p.mask for p in parts]),
-        torch.cat([p.positions for p in parts]),
-        tuple(
-            (torch.cat([p.keys_values[i][0] for p in parts]), torch.cat([p.keys_values[i][1] for p in parts]))
-            for i in range(len(parts[0].keys_values))
-        ),
-    )
+    return stacked(parts)
 
 
 def retrieval(model: Pretrainer, prefix: Sequenced, captions: Sequence[str], k: int) -> dict[str, Any]:
@@ -164,66 +170,3 @@ def page(
     (out / PAGE).write_text(
         f'<!doctype html><meta charset="utf-8"><title>Examples</title><style>{style}</style>{"".join(blocks)}'
     )
-
-
-def show(figures: Mapping[str, Any], console: Console) -> None:
-    """The figures as tables."""
-    table = Table(title="Understanding of pictures not trained on")
-    for column in ("split", "n", *_COLUMNS):
-        table.add_column(column, justify="left" if column == "split" else "right")
-    for name, found in figures.items():
-        table.add_row(name, str(found["pictures"]), *row(found))
-    console.print(table)
-    console.print(by_topic(figures, "split"))
-
-
-def by_topic(figures: Mapping[str, Any], what: str) -> Table:
-    """Right answers by topic with their 95 % intervals; a row for each of the figures, a first for guessing."""
-    topics = sorted({topic for found in figures.values() for topic in found["intervals"]})
-    table = Table(title="Right answers by topic [%], 95 % interval")
-    for column in (what, *topics):
-        table.add_column(column, justify="left" if column == what else "right")
-    guess = next((found["prior"] for found in figures.values()), {})
-    table.add_row("best guess", *(f"{100 * guess[t]:.1f}" if t in guess else "–" for t in topics))
-    for name, found in figures.items():
-        cells: list[str] = []
-        for topic in topics:
-            _, low, high = found["intervals"].get(topic, (0, 0.0, 0.0))
-            share = found["answers"].get(topic)
-            cells.append("–" if share is None else f"{100 * share:.1f}\n{100 * low:.0f} to {100 * high:.0f}")
-        table.add_row(name, *cells)
-    return table
-
-
-def compare(out: Path, console: Console) -> None:
-    """The figures of all runs below a folder, on the split that comes first, as one table; also kept as text."""
-    table = Table(title="Ablation")
-    for column in ("run", *_COLUMNS, "minutes"):
-        table.add_column(column, justify="left" if column == "run" else "right")
-    runs: dict[str, Any] = {}
-    for path in sorted(out.glob(f"*/{FIGURES}"), key=lambda p: p.stat().st_mtime):
-        name, found = path.parent.name.replace("_", " "), json.loads(path.read_text())
-        minutes = checkpoint.load(path.parent).trainer["seconds"] / 60
-        runs[name] = next(iter(found.values()))
-        table.add_row(name, *row(runs[name]), f"{minutes:.1f}")
-    with (out / "ablation.txt").open("w", encoding="utf-8") as file:
-        for shown in (console, Console(file=file, width=140)):
-            shown.print(table)
-            shown.print(by_topic(runs, "run"))
-
-
-_COLUMNS = ("R@1 i→t", "R@1 t→i", "reranked i→t", "t→i", "answers", "prior", "caption F1", "pointing")
-
-
-def row(found: Mapping[str, Any]) -> list[str]:
-    """The main figures of a split as text."""
-    retrieved = found.get("retrieval", {})
-    best = retrieved.get("matching", retrieved.get("likelihood"))
-    cells = [retrieved["contrast"][d]["r1"] for d in _BOTH] if retrieved else [None, None]
-    cells += [best[d]["r1"] for d in _BOTH] if best else [None, None]
-    cells += [found["answers"].get("mean"), found["prior"].get("mean"), found["captions"]["f1"]]
-    cells += [found.get("pointing", {}).get("within 0.1")]
-    return ["–" if cell is None else f"{100 * cell:.1f}" for cell in cells]
-
-
-_BOTH = ("image_to_text", "text_to_image")

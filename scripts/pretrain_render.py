@@ -133,3 +133,8 @@ def _retell(job: _Job) -> int:
 def counts_from(train: int, held_out: int, measured: Sequence[str]) -> dict[str, int]:
     """Pairs of each split that a run needs."""
     return {"train": train} | {name: held_out for name in measured if name != "train"}
+
+
+def whole_parts(counts: Mapping[str, int], part: int) -> dict[str, int]:
+    """Pairs of each split, rounded up to whole parts: what `render` makes."""
+    return {name: -(-count // part) * part for name, count in counts.items()}

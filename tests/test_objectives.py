@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from wayhand.vla.backbones import objectives, reading
 from wayhand.vla.backbones.connectors.projection import LinearConnector
+from wayhand.vla.backbones.connectors.queries import ResamplerConnector
+from wayhand.vla.backbones.gated import GatedVLM
 from wayhand.vla.backbones.language.scratch import ScratchLM
 from wayhand.vla.backbones.language.tokenizers import WordTokenizer
 from wayhand.vla.backbones.reading import Seen
 from wayhand.vla.backbones.towers.conv import ConvNetTower
 from wayhand.vla.backbones.vlm import ComposedVLM
+from wayhand.vla.learning.pretraining import Pretrainer
 
 CAPTIONS = ["a red cube", "a blue ball and a cube", "a ball"]
 QUESTIONS, ANSWERS = ["what color is the cube?", "what is blue?"], ["red", "ball"]
@@ -184,3 +187,53 @@ def test_tokens_are_laid_out_as_the_grid_they_were_merged_from() -> None:
     assert objectives.laid_out((12, 8), 96) == (12, 8)
     assert objectives.laid_out((12, 8), 24) == (6, 4)
     assert objectives.laid_out((12, 12), 64) is None
+
+
+def flamingo() -> GatedVLM:
+    torch.manual_seed(0)
+    return GatedVLM(
+        vision=ConvNetTower(channels=(8, 16), depths=(1, 1), heads=2),
+        connector=partial(ResamplerConnector, queries=3, depth=1, heads=2),
+        language=ScratchLM(vocabulary=WORDS.vocabulary, width=16, depth=2, heads=2),
+        tokenizer=WORDS,
+        frozen=False,
+    )
+
+
+def test_cross_attention_learns_to_say_what_is_seen() -> None:
+    model = Pretrainer(
+        vlm=flamingo(),
+        objectives={"captioning": objectives.CaptioningObjective, "answering": objectives.AnsweringObjective},
+    )
+    shown, captions = torch.stack([torch.zeros(16, 16, 3), torch.full((16, 16, 3), 255.0)]).byte(), CAPTIONS[:2]
+    batch = {"images": shown, "captions": captions, "questions": ["what is blue?"] * 2, "answers": ["red", "ball"]}
+    batch["about"] = torch.tensor([0, 1])
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02)
+    for _ in range(80):
+        loss, _ = model.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    prefix = model.eval().see(shown)
+    assert model.describe(prefix) == captions
+    assert model.answer(prefix, torch.tensor([1, 0]), batch["questions"]) == ["ball", "red"]
+    assert model.describe(prefix, start="a")[0].startswith("a red")
+
+
+@torch.no_grad()
+def test_rows_and_continuations_of_a_prefix_keep_what_it_looks_at() -> None:
+    vlm = flamingo().eval()
+    for cross in vlm.crosses:
+        torch.nn.init.constant_(cross.attention_gate, 0.7)
+    (tokens,) = vlm.see({reading.CAMERA: pictures()}).values()
+    whole = vlm.read(tokens)
+    parts = [reading.select(whole, torch.tensor(rows)) for rows in ([2, 0], [1])]
+    again = reading.stacked(parts)
+    ids, mask = reading.encoded(vlm, [CAPTIONS[i] for i in (2, 0, 1)])
+    embedded = vlm.language.embed(ids)
+    expected = vlm.extend(reading.select(whole, torch.tensor([2, 0, 1])), embedded, mask=mask)
+    assert torch.equal(vlm.extend(again, embedded, mask=mask).hidden, expected.hidden)
+    first = vlm.extend(again, embedded[:, :2], mask=mask[:, :2])
+    rest = vlm.extend(reading.continued(again, first), embedded[:, 2:], mask=mask[:, 2:])
+    real = mask[:, 2:]
+    torch.testing.assert_close(rest.hidden[real], expected.hidden[:, 2:][real], atol=1e-5, rtol=1e-5)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from PIL import Image
 from wayhand.datasets.pairs import by_count, open_pairs, rewrite_texts
 from wayhand.envs.pairs.captions import names
 from wayhand.scripts.pretrain import main
-from wayhand.scripts.pretrain_render import DESCRIPTION, render
+from wayhand.scripts.pretrain_render import DESCRIPTION, render, whole_parts
 from wayhand.vla import checkpoint
 from wayhand.vla.backbones.connectors.projection import LinearConnector
 from wayhand.vla.backbones.language.scratch import ScratchLM
@@ -23,6 +26,7 @@ from wayhand.vla.backbones.language.tokenizers import ByteTokenizer
 from wayhand.vla.backbones.towers.run import RunTower
 from wayhand.vla.backbones.vlm import ComposedVLM
 from wayhand.vla.errors import CheckpointError, ConfigError, DataError
+from wayhand.vla.learning import loop
 from wayhand.vla.learning.curriculum import Mixture
 from wayhand.vla.learning.pair_batches import PairBatches
 from wayhand.vla.learning.pretraining import pretrained
@@ -131,6 +135,45 @@ def test_objectives_can_be_balanced_ablated_and_blinded(folder: Path, tmp_path: 
     assert torch.equal(model.see(grey).hidden, model.see(noise).hidden)
 
 
+def test_an_interrupted_ablation_goes_on_and_ends_in_one_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [f"data={tmp_path / 'pairs'}", f"out={tmp_path / 'out'}", *TINY, *RENDERED, "pairs=10", "held_out=7"]
+    command += ["ablation=true", "objectives=all", "without=[matching,contrast,masked_words,masked_patches,grounding]"]
+    command += ["balance=generative", "steps=1", "measured=[validation]"]
+    fit, begun = loop.fit, list[str]()
+
+    def interrupted(*arguments: Any, **options: Any) -> loop.Progress:
+        begun.append(Path(arguments[3]).name)
+        done = fit(*arguments, **options)
+        return replace(done, stopped=len(begun) == 2)
+
+    monkeypatch.setattr(loop, "fit", interrupted)
+    assert main(command) == 130
+    said = capsys.readouterr().out
+    assert f"wayhand pretrain {shlex.join(command)}" in said
+    rendered = [(int(made), int(all_)) for made, all_ in re.findall(r"(\d+) of (\d+) pictures are rendered", said)]
+    assert all(made <= all_ for made, all_ in rendered)
+    assert rendered[-1] == (24, 24)
+    assert not (tmp_path / "out" / "ablation.txt").exists()
+    assert main(command) == 0
+    runs = ["whole", "without captioning", "without answering"]
+    assert begun == [name.replace(" ", "_") for name in (*runs[:2], *runs)]
+    shown, kept = capsys.readouterr().out, (tmp_path / "out" / "ablation.txt").read_text()
+    assert all(len(re.findall(rf"^ *{name} +–", shown, re.MULTILINE)) == 1 for name in runs)
+    figures = json.loads((tmp_path / "out" / "whole" / "understanding.json").read_text())["validation"]
+    assert all(name in kept for name in (*runs, *figures["intervals"], "captions, F1", "minutes"))
+    assert "(-0" not in kept
+    assert runs[2] in (tmp_path / "out" / "ablation.html").read_text()
+
+
+def test_what_cannot_be_measured_is_said_before_training(tmp_path: Path) -> None:
+    command = [f"data={tmp_path / 'pairs'}", f"out={tmp_path / 'out'}", *TINY, *RENDERED, "measured=[validation]"]
+    with pytest.raises(DataError, match=r"(?s)'validation' is too small.*only 12 of 50.*gallery=6"):
+        main([*command, "gallery=50"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_pretrained_tower_sees_the_same_in_another_model(run: Path, tmp_path: Path) -> None:
     tower = RunTower(run=run, frozen=True)
     images = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
@@ -210,8 +253,8 @@ def test_places_move_with_their_picture() -> None:
 
 
 def test_texts_of_an_older_wording_are_told_anew_and_pictures_stay(tmp_path: Path) -> None:
-    counts = {"train": 2}
-    assert sum(render(tmp_path, counts, size=32, part=2, workers=1)) == 2
+    counts = {"train": 1}
+    assert sum(render(tmp_path, counts, size=32, part=2, workers=1)) == sum(whole_parts(counts, 2).values()) == 2
     first = open_pairs(tmp_path / "train")
     told, images = [first.texts(i) for i in range(2)], first.images([0, 1])
     rewrite_texts(tmp_path / "train", 0, lambda t: Texts(("older",), extras=t.extras))

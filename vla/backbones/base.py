@@ -97,6 +97,8 @@ class Sequenced:
         positions: int [B N], or [B N 3] where a model counts time, rows and columns apart.
         keys_values: of these tokens alone, not of what they attended to.
         layers: hidden states [B N D] before each layer, where asked for; else empty.
+        seen: image tokens [B M C] that all that follows attends to by cross-attention; None where there are none, or
+            where they stand in the sequence.
     """
 
     hidden: Tensor
@@ -104,6 +106,7 @@ class Sequenced:
     positions: Tensor
     keys_values: KeysValues
     layers: tuple[Tensor, ...] = ()
+    seen: Tokens | None = None
 
 
 class LanguageModel(nn.Module, ABC):

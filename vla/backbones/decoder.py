@@ -146,7 +146,45 @@ class DecoderLayer(nn.Module):
         return x + self.feed(self.middle(x)), own
 
 
-class Decoder(LanguageModel):
+class RotaryDecoder(LanguageModel):
+    """Pre-norm layers with rotary positions, one behind the other.
+
+    Attributes:
+        layers: each (x [B N D], rotation, attend, past) → the same x, and its keys and values of the N tokens.
+        norm: after the last; theta: base of the rotary positions.
+    """
+
+    layers: nn.ModuleList
+    norm: nn.Module
+    theta: float
+
+    def forward(
+        self,
+        x: Tensor,
+        attend: Tensor,
+        positions: Tensor,
+        past: KeysValues | None = None,
+        *,
+        layers: bool = False,
+        between: Between | None = None,
+    ) -> Sequenced:
+        """As the base class says. A token is real if it may attend to itself; one that may not at all, to all."""
+        by = rotation(positions, self.head_width, self.theta)
+        allowed = attend | ~attend.any(-1, keepdim=True)
+        own: list[tuple[Tensor, Tensor]] = []
+        before: list[Tensor] = []
+        for i, layer in enumerate(self.layers):
+            x = x if between is None else between(i, x)
+            if layers:
+                before.append(x)
+            x, keys_values = layer(x, by, allowed, None if past is None else past[i])
+            own.append(keys_values)
+        x = x if between is None else between(self.depth, x)
+        real = attend[..., -x.shape[1] :].diagonal(dim1=1, dim2=2)
+        return Sequenced(self.norm(x), real, positions, tuple(own), tuple(before))
+
+
+class Decoder(RotaryDecoder):
     """Llama (Touvron et al. 2023) or Gemma (Gemma Team 2024) with everything in the caller's hands.
 
     Args:
@@ -189,30 +227,6 @@ class Decoder(LanguageModel):
     def embed(self, ids: Tensor) -> Tensor:
         words = self.words(ids)
         return words * self.width**0.5 if self.family == "gemma" else words
-
-    def forward(
-        self,
-        x: Tensor,
-        attend: Tensor,
-        positions: Tensor,
-        past: KeysValues | None = None,
-        *,
-        layers: bool = False,
-        between: Between | None = None,
-    ) -> Sequenced:
-        """As the base class says. A token is real if it may attend to itself; one that may not at all, to all."""
-        by = rotation(positions, self.head_width, self.theta)
-        allowed = attend | ~attend.any(-1, keepdim=True)
-        own: list[tuple[Tensor, Tensor]] = []
-        before: list[Tensor] = []
-        for i, layer in enumerate(self.layers):
-            x = x if between is None else between(i, x)
-            before.append(x)
-            x, keys_values = layer(x, by, allowed, None if past is None else past[i])
-            own.append(keys_values)
-        x = x if between is None else between(self.depth, x)
-        real = attend[..., -x.shape[1] :].diagonal(dim1=1, dim2=2)
-        return Sequenced(self.norm(x), real, positions, tuple(own), tuple(before) if layers else ())
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Word vectors and output weights are tied, as in the small models of both families."""

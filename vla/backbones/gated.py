@@ -6,7 +6,7 @@ Axis legend: B batch, N text tokens, M image tokens, D width of the language mod
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,7 @@ from .base import Between, Connector, LanguageModel, Sequenced, Tokens, VisionTo
 from .fusion import joined
 from .language.tokenizers import Tokenizer
 from .modalities import Modality, ModalityDropout
-from .vlm import TEXT, Composition, among, places
-
-
-@dataclass(frozen=True)
-class Conditioned(Sequenced):
-    """A prefix and the image tokens that all that follows it attends to.
-
-    Args:
-        seen: [B M C]; None where there is no image.
-    """
-
-    seen: Tokens | None = None
+from .vlm import TEXT, Composition, among, places, whole
 
 
 class GatedCrossAttention(nn.Module):
@@ -129,7 +118,7 @@ class GatedVLM(Composition):
         extra: Mapping[str, Tensor] | None = None,
         *,
         layers: bool = False,
-    ) -> Conditioned:
+    ) -> Sequenced:
         words = self.tell(texts)
         parts = self.hide({**self.see(images, words), **self.sense(extra or {}), TEXT: words})
         views = [part for name, part in parts.items() if name in images]
@@ -139,11 +128,22 @@ class GatedVLM(Composition):
         found = self.language(
             told.values, attend, places(told.mask), layers=layers, between=None if seen is None else self._look(seen)
         )
-        return Conditioned(found.hidden, told.mask, found.positions, found.keys_values, found.layers, seen)
+        return replace(found, mask=told.mask, seen=seen)
+
+    def read(self, tokens: Tokens, *, layers: bool = False) -> Sequenced:
+        """The tokenizer's begin alone, which looks at the tokens as Flamingo's image tag does."""
+        begin = self.tokenizer.pad if self.tokenizer.bos is None else self.tokenizer.bos
+        ids = torch.full((len(tokens.values), 1), begin, device=tokens.values.device)
+        word = whole(self.language.embed(ids))
+        attend, between = among(word.mask, causal=True), self._look(tokens)
+        found = self.language(word.values, attend, places(word.mask), layers=layers, between=between)
+        return replace(found, seen=tokens)
+
+    def bridges(self) -> tuple[nn.Module, ...]:
+        return self.connector, self.crosses
 
     def between(self, prefix: Sequenced) -> Between | None:
-        seen = prefix.seen if isinstance(prefix, Conditioned) else None
-        return None if seen is None else self._look(seen)
+        return None if prefix.seen is None else self._look(prefix.seen)
 
     def _look(self, seen: Tokens) -> Between:
         def between(layer: int, x: Tensor) -> Tensor:

@@ -205,7 +205,7 @@ def _folder(source: str | Path, revision: str | None) -> Path:
         raise ConfigError(
             f"The model '{source}' is neither a folder here nor to be had from the hub",
             expected="a folder with config.json and model.safetensors, or a hub id owner/name",
-            got=(str(error).splitlines() or [type(error).__name__])[0],
+            got=(str(error).splitlines() or [type(error).__name__])[0].strip().removeprefix("Got: "),
             run=f"hf download {source} --local-dir FOLDER, where there is a network",
         ) from error
 

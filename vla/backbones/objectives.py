@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 from .base import Sequenced
 from .reading import Seen, dialogue, encoded, last, next_word_loss, select
-from .vlm import ComposedVLM
+from .vlm import Composition
 
 
 class Objective(nn.Module, ABC):
@@ -39,7 +39,7 @@ class ContrastiveObjective(Objective):
             (SigLIP, Zhai et al. 2023).
     """
 
-    def __init__(self, *, vlm: ComposedVLM, width: int = 128, form: Literal["softmax", "sigmoid"] = "softmax") -> None:
+    def __init__(self, *, vlm: Composition, width: int = 128, form: Literal["softmax", "sigmoid"] = "softmax") -> None:
         super().__init__()
         self.form = form
         self.picture = nn.Linear(vlm.language.width, width)
@@ -70,11 +70,11 @@ class MatchingObjective(Objective):
     The wrong partner is drawn by contrastive similarity where there is one, else by chance.
     """
 
-    def __init__(self, *, vlm: ComposedVLM) -> None:
+    def __init__(self, *, vlm: Composition) -> None:
         super().__init__()
         self.judge = nn.Linear(vlm.language.width, 1)
 
-    def score(self, vlm: ComposedVLM, prefix: Sequenced, ids: Tensor, mask: Tensor) -> Tensor:
+    def score(self, vlm: Composition, prefix: Sequenced, ids: Tensor, mask: Tensor) -> Tensor:
         """float [n]: logits that caption i belongs to the picture that prefix i has read."""
         found = vlm.extend(prefix, vlm.language.embed(ids), mask=mask, causal=False)
         return self.judge(last(found.hidden, mask))[:, 0].float()
@@ -96,7 +96,7 @@ class MatchingObjective(Objective):
 class CaptioningObjective(Objective):
     """The caption, word after word, from the picture (Show and Tell, Vinyals et al. 2015; CoCa, Yu et al. 2022)."""
 
-    def __init__(self, *, vlm: ComposedVLM) -> None:
+    def __init__(self, *, vlm: Composition) -> None:
         super().__init__()
 
     def forward(self, seen: Seen) -> Tensor:
@@ -110,7 +110,7 @@ class AnsweringObjective(Objective):
     The loss is of the answer alone.
     """
 
-    def __init__(self, *, vlm: ComposedVLM) -> None:
+    def __init__(self, *, vlm: Composition) -> None:
         super().__init__()
 
     def forward(self, seen: Seen) -> Tensor:
@@ -132,15 +132,15 @@ class GroundingObjective(Objective):
         bins: along each side of the picture.
     """
 
-    def __init__(self, *, vlm: ComposedVLM, bins: int = 24) -> None:
+    def __init__(self, *, vlm: Composition, bins: int = 24) -> None:
         super().__init__()
         width = vlm.language.width
         self.bins, self.layer = bins, (vlm.language.depth + 1) // 2
         self.norm = nn.LayerNorm(width)
         self.places = nn.Linear(width, 2 * bins)
-        self.seek, self.cells = nn.Linear(width, width), nn.Linear(width, width)
+        self.seek, self.cells = nn.Linear(width, width), nn.Linear(vlm.connector.width, width)
 
-    def read(self, vlm: ComposedVLM, prefix: Sequenced, phrases: Sequence[str]) -> Tensor:
+    def read(self, vlm: Composition, prefix: Sequenced, phrases: Sequence[str]) -> Tensor:
         """[n D]: phrase i halfway through the decoder, behind prefix i."""
         ids, mask = encoded(vlm, phrases)
         found = vlm.extend(prefix, vlm.language.embed(ids), mask=mask, layers=True)
@@ -150,7 +150,7 @@ class GroundingObjective(Objective):
         """[n D] → [n 2 bins]: log-probabilities of x and y."""
         return self.places(read).float().unflatten(-1, (2, self.bins)).log_softmax(-1)
 
-    def point(self, vlm: ComposedVLM, prefix: Sequenced, phrases: Sequence[str]) -> Tensor:
+    def point(self, vlm: Composition, prefix: Sequenced, phrases: Sequence[str]) -> Tensor:
         """[n 2]: the mean place of what phrase i names in the picture of prefix i, as `Seen.places`."""
         scores = self.score(self.read(vlm, prefix, phrases))
         return scores.exp() @ torch.linspace(0, 1, self.bins, device=scores.device)
@@ -168,7 +168,7 @@ class GroundingObjective(Objective):
             return loss
         rows, columns = grid
         cells = self.cells(tokens).index_select(0, seen.pointed)
-        chosen = torch.einsum("nd,nmd->nm", self.seek(read), cells).float() * tokens.shape[-1] ** -0.5
+        chosen = torch.einsum("nd,nmd->nm", self.seek(read), cells).float() * cells.shape[-1] ** -0.5
         chosen = chosen.log_softmax(-1).unflatten(-1, (rows, columns))
         size = torch.tensor([columns, rows], device=places.device)
         across, down = ((places * size - 0.5).clamp(min=0).minimum(size - 1)).unbind(-1)
@@ -206,7 +206,7 @@ class MaskedWordsObjective(Objective):
         share: of the words that are hidden.
     """
 
-    def __init__(self, *, vlm: ComposedVLM, share: float = 0.4) -> None:
+    def __init__(self, *, vlm: Composition, share: float = 0.4) -> None:
         super().__init__()
         self.share = share
         self.hidden = nn.Parameter(torch.randn(vlm.language.width) * vlm.language.width**-0.5)
@@ -231,7 +231,7 @@ class MaskedPatchesObjective(Objective):
         side: of the square of pixels behind a cell.
     """
 
-    def __init__(self, *, vlm: ComposedVLM, share: float = 0.5, side: int = 8) -> None:
+    def __init__(self, *, vlm: Composition, share: float = 0.5, side: int = 8) -> None:
         super().__init__()
         self.share, self.side = share, side
         self.paint = nn.Linear(vlm.vision.width, 3 * side**2)

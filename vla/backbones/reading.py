@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from .base import Sequenced, Tokens
-from .vlm import ComposedVLM, among, places
+from .vlm import Composition, among, places
 
 CAMERA = "image"
 """The name of the one camera of a picture."""
@@ -35,7 +35,7 @@ class Seen:
 
     def __init__(
         self,
-        vlm: ComposedVLM,
+        vlm: Composition,
         images: Tensor,
         captions: Sequence[str],
         questions: Sequence[str] = (),
@@ -75,7 +75,7 @@ class Seen:
         return read_text(self.vlm, *self.told)
 
 
-def next_word_loss(vlm: ComposedVLM, prefix: Sequenced, ids: Tensor, mask: Tensor, learned: Tensor) -> Tensor:
+def next_word_loss(vlm: Composition, prefix: Sequenced, ids: Tensor, mask: Tensor, learned: Tensor) -> Tensor:
     """float [n]: mean negative log-likelihood of the words ids[:, 1:] where `learned` [n L−1], behind each prefix."""
     found = vlm.extend(prefix, vlm.language.embed(ids[:, :-1]), mask=mask[:, :-1])
     logits = vlm.language.logits(found.hidden).float()
@@ -83,14 +83,14 @@ def next_word_loss(vlm: ComposedVLM, prefix: Sequenced, ids: Tensor, mask: Tenso
     return losses.sum(1) / learned.sum(1).clamp(min=1)
 
 
-def encoded(vlm: ComposedVLM, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+def encoded(vlm: Composition, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Ids [n L] and mask, each text between its begin and its end."""
     ids, mask = vlm.tokenizer.encode(texts, bos=True, eos=True)
     device = next(vlm.parameters()).device
     return ids.to(device), mask.to(device)
 
 
-def dialogue(vlm: ComposedVLM, questions: Sequence[str], answers: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+def dialogue(vlm: Composition, questions: Sequence[str], answers: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     """Each question and its answer as ids [n L], their mask, and where the answer and its end are."""
     tokenizer = vlm.tokenizer
     start = [] if tokenizer.bos is None else [tokenizer.bos]
@@ -108,7 +108,7 @@ def dialogue(vlm: ComposedVLM, questions: Sequence[str], answers: Sequence[str])
     return ids.to(device), mask.to(device), answer.to(device)
 
 
-def read_text(vlm: ComposedVLM, ids: Tensor, mask: Tensor) -> Tensor:
+def read_text(vlm: Composition, ids: Tensor, mask: Tensor) -> Tensor:
     """[n D]: hidden state of the last word, read causally and without a picture."""
     found = vlm.language(vlm.language.embed(ids), among(mask, causal=True), places(mask))
     return last(found.hidden, mask)
@@ -122,9 +122,38 @@ def last(hidden: Tensor, mask: Tensor) -> Tensor:
 def select(prefix: Sequenced, rows: Tensor) -> Sequenced:
     """The prefixes of some rows, repeated or left out."""
     # `index_select`, because the gradient of plain indexing is several times slower.
+    seen = prefix.seen
     return Sequenced(
         prefix.hidden.index_select(0, rows),
         prefix.mask.index_select(0, rows),
         prefix.positions.index_select(0, rows),
         tuple((k.index_select(0, rows), v.index_select(0, rows)) for k, v in prefix.keys_values),
+        seen=None if seen is None else Tokens(seen.values.index_select(0, rows), seen.mask.index_select(0, rows)),
+    )
+
+
+def stacked(prefixes: Sequence[Sequenced]) -> Sequenced:
+    """The rows of several prefixes of one length, one below the other."""
+    seen = [p.seen for p in prefixes if p.seen is not None]
+    return Sequenced(
+        torch.cat([p.hidden for p in prefixes]),
+        torch.cat([p.mask for p in prefixes]),
+        torch.cat([p.positions for p in prefixes]),
+        tuple(
+            (torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer]))
+            for layer in zip(*(p.keys_values for p in prefixes), strict=True)
+        ),
+        seen=Tokens(torch.cat([s.values for s in seen]), torch.cat([s.mask for s in seen])) if seen else None,
+    )
+
+
+def continued(first: Sequenced, second: Sequenced) -> Sequenced:
+    """One sequence behind another, row by row."""
+    pairs = zip(first.keys_values, second.keys_values, strict=True)
+    return Sequenced(
+        torch.cat([first.hidden, second.hidden], 1),
+        torch.cat([first.mask, second.mask], 1),
+        torch.cat([first.positions, second.positions], 1),
+        tuple((torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in pairs),
+        seen=first.seen,
     )

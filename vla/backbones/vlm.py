@@ -29,8 +29,11 @@ class Composition(VLM):
 
     Attributes:
         vision, connector, tokenizer: the parts.
+        attention: among the tokens of a prefix.
         modalities: name → module that makes tokens of its features.
     """
+
+    attention: Direction = "causal"
 
     def __init__(
         self,
@@ -72,6 +75,14 @@ class Composition(VLM):
         *,
         layers: bool = False,
     ) -> Sequenced: ...
+
+    @abstractmethod
+    def read(self, tokens: Tokens, *, layers: bool = False) -> Sequenced:
+        """Begin a sequence with the tokens of what is seen, without a word; more follows by `extend`."""
+
+    @abstractmethod
+    def bridges(self) -> tuple[nn.Module, ...]:
+        """What joins tower and language model: the parts that stage 1 of LLaVA trains."""
 
     def see(self, images: Mapping[str, Tensor], told: Tokens | None = None) -> dict[str, Tokens]:
         """Camera → tokens [B M ·] of the connector's width; frames [B T h w 3] follow one another.
@@ -165,7 +176,7 @@ class ComposedVLM(Composition):
             dropout=dropout,
             bos=bos,
         )
-        self.attention: Direction = attention
+        self.attention = attention
         self.fusion = None if fusion is None else fusion(width=language.width)
 
     def prefix(
@@ -193,6 +204,9 @@ class ComposedVLM(Composition):
         """Run the decoder over embeddings that begin a sequence; padding takes no position and is not attended to."""
         attend = among(tokens.mask, causal=self.attention == "causal")
         return replace(self.language(tokens.values, attend, places(tokens.mask), layers=layers), mask=tokens.mask)
+
+    def bridges(self) -> tuple[nn.Module, ...]:
+        return (self.connector,)
 
 
 def whole(values: Tensor) -> Tokens:

@@ -104,7 +104,9 @@ def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
     share = hits / count
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return float(middle - half), float(middle + half)
+    # Rounding may put the interval of none or all a little beside its end.
+    low, high = max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    return min(low, share), max(high, share)
 
 
 def prior(questions: Sequence[Question]) -> dict[str, float]:

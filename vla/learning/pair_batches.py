@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from ..errors import ConfigError
 from ..pairs import Pairs, Place, Question
 from .augment import augment, offsets_of
 from .batch import Batch
@@ -29,6 +30,9 @@ class PairBatches:
         phrases: whose places are learned, of each picture that has that many.
         curriculum: what share of a batch comes from which source; None: by their sizes.
         shift, jitter: image augmentation; see `augment`. Places move with their picture.
+
+    Raises:
+        ConfigError: where the curriculum draws from a source that there is not.
     """
 
     def __init__(
@@ -44,6 +48,13 @@ class PairBatches:
         jitter: float = 0.0,
         phrases: int = 0,
     ) -> None:
+        wanted = [] if curriculum is None else [name for name in curriculum.shares(0.0) if name not in sources]
+        if wanted:
+            raise ConfigError(
+                f"The curriculum draws from a source that there is not: '{wanted[0]}'",
+                exists=list(sources),
+                run="curriculum=null, or rendered pictures of every number of things",
+            )
         self._sources, self._size, self._questions, self._seed = dict(sources), batch_size, questions, seed
         self._phrases = phrases
         self._ask = dict(ask or {})

@@ -15,8 +15,8 @@ from .. import checkpoint
 from ..backbones.adapters import LoRA
 from ..backbones.base import Sequenced
 from ..backbones.objectives import ContrastiveObjective, GroundingObjective, MatchingObjective, Objective
-from ..backbones.reading import CAMERA, Seen, encoded, last, next_word_loss, read_text, select
-from ..backbones.vlm import ComposedVLM
+from ..backbones.reading import CAMERA, Seen, continued, encoded, last, next_word_loss, read_text, select
+from ..backbones.vlm import Composition
 from ..config import instantiate
 from ..errors import CheckpointError, ConfigError
 from .balance import Balance, FixedWeights
@@ -33,8 +33,8 @@ class Pretrainer(nn.Module):
         vlm: what is trained.
         objectives: name → class or partial, run in this order; `vlm` is filled in here.
         balance: class or partial of what weighs the losses; `tasks` is filled in here. None: their plain sum.
-        stage: "connector" trains the connector and the objectives' own heads alone (stage 1 of LLaVA), "all" all that
-            is not frozen.
+        stage: "connector" trains what joins tower and language model and the objectives' own heads alone (stage 1 of
+            LLaVA), "all" all that is not frozen.
         lora: adapters for the language model (stage 2 of LLaVA-1.5 with LoRA): it and the tower are frozen, the
             connector, the adapters and the heads are trained.
         precision: "bf16" computes under autocast, the weights stay fp32.
@@ -44,7 +44,7 @@ class Pretrainer(nn.Module):
     def __init__(
         self,
         *,
-        vlm: ComposedVLM,
+        vlm: Composition,
         objectives: Mapping[str, Callable[..., Objective]],
         balance: Callable[..., Balance] | None = None,
         stage: Stage = "all",
@@ -64,7 +64,8 @@ class Pretrainer(nn.Module):
             lora.apply(vlm.language)
         if stage == "connector":
             vlm.requires_grad_(False)
-            vlm.connector.requires_grad_(True)
+            for bridge in vlm.bridges():
+                bridge.requires_grad_(True)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The balanced loss of a batch and that of each objective."""
@@ -201,20 +202,9 @@ class Pretrainer(nn.Module):
                 done |= best == vlm.tokenizer.eos
                 if done.all():
                     break
-                past, step = joined(past, found), best[:, None]
+                past, step = continued(past, found), best[:, None]
                 mask = torch.ones_like(step, dtype=torch.bool)
         return vlm.tokenizer.decode(torch.stack(said, 1))
-
-
-def joined(first: Sequenced, second: Sequenced) -> Sequenced:
-    """One sequence behind another."""
-    pairs = zip(first.keys_values, second.keys_values, strict=True)
-    return Sequenced(
-        torch.cat([first.hidden, second.hidden], 1),
-        torch.cat([first.mask, second.mask], 1),
-        torch.cat([first.positions, second.positions], 1),
-        tuple((torch.cat([a, c], 2), torch.cat([b, d], 2)) for (a, b), (c, d) in pairs),
-    )
 
 
 def pretrained(path: str | Path) -> Pretrainer:

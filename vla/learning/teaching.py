@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import checkpoint
 from ..backbones.base import Connector, LanguageModel, VisionTower
 from ..backbones.objectives import Objective, Seen, dialogue, select
-from ..backbones.vlm import ComposedVLM, Direction
+from ..backbones.vlm import ComposedVLM, Composition
 from ..config import instantiate
 from ..errors import CheckpointError, ConfigError
 from .distill import Distillation, mutual
@@ -45,7 +45,7 @@ class TaughtObjective(Objective):
     def __init__(
         self,
         *,
-        vlm: ComposedVLM,
+        vlm: Composition,
         teachers: Sequence[Path],
         weights: Sequence[float] | None = None,
         temperature: float = 2.0,
@@ -56,10 +56,10 @@ class TaughtObjective(Objective):
     ) -> None:
         super().__init__()
         if not teachers:
-            raise ConfigError("Distillation needs a teacher", run="teachers=[RUN]")
+            raise ConfigError("Distillation needs a teacher", run="objectives.taught.teachers=[RUN]")
         self.paths = tuple(Path(path) for path in teachers)
         # In a tuple: neither trained with the student nor saved with it.
-        self._models: tuple[ComposedVLM, ...] = ()
+        self._models: tuple[Composition, ...] = ()
         self.words: Words = words
         self.distillation = Distillation(
             temperature=temperature,
@@ -71,7 +71,7 @@ class TaughtObjective(Objective):
             teacher_widths=[model.language.width for model in self.models()] if features else (),
         )
 
-    def models(self) -> tuple[ComposedVLM, ...]:
+    def models(self) -> tuple[Composition, ...]:
         """The teachers, loaded when they are first needed: a student that only answers does without them."""
         if not self._models:
             self._models = tuple(load_teacher(path) for path in self.paths)
@@ -111,7 +111,7 @@ class MutualObjective(Objective):
     def __init__(
         self,
         *,
-        vlm: ComposedVLM,
+        vlm: Composition,
         vision: VisionTower,
         connector: Callable[..., Connector],
         language: Callable[..., LanguageModel],
@@ -122,13 +122,12 @@ class MutualObjective(Objective):
         super().__init__()
         self.temperature, self.weight = temperature, weight
         self.words: Words = words
-        direction: Direction = vlm.attention
         self.peer = ComposedVLM(
             vision=vision,
             connector=connector,
             language=language(vocabulary=vlm.language.vocabulary),
             tokenizer=vlm.tokenizer,
-            attention=direction,
+            attention=vlm.attention,
             bos=vlm.bos,
         )
 
@@ -140,7 +139,7 @@ class MutualObjective(Objective):
         return alone + self.weight * torch.stack(mutual([own[learned], others[learned]], self.temperature)).sum()
 
 
-def load_teacher(path: Path) -> ComposedVLM:
+def load_teacher(path: Path) -> Composition:
     """The model of a finished run, without gradients; raises `CheckpointError` where the run holds none."""
     from .pretraining import Pretrainer
 
@@ -152,7 +151,7 @@ def load_teacher(path: Path) -> ComposedVLM:
     return found.vlm.eval().requires_grad_(False)
 
 
-def beside(seen: Seen, vlm: ComposedVLM) -> Seen:
+def beside(seen: Seen, vlm: Composition) -> Seen:
     """The same pictures and words through another model."""
     return Seen(vlm, seen.images, seen.captions, seen.questions, seen.answers, seen.about)
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..base import Between, KeysValues, LanguageModel, Sequenced
-from ..decoder import RMSNorm, Rotation, Shape, attention, rotate, rotation
+from ..decoder import RMSNorm, RotaryDecoder, Rotation, Shape, attention, rotate
 
 
-class ScratchLM(LanguageModel):
+class ScratchLM(RotaryDecoder):
     """Llama's decoder (Touvron et al. 2023): RMS norms, rotary positions, grouped queries, SwiGLU, tied embeddings.
 
     Args:
@@ -57,31 +56,6 @@ class ScratchLM(LanguageModel):
 
     def embed(self, ids: Tensor) -> Tensor:
         return self.words(ids) * self.width**0.5
-
-    def forward(
-        self,
-        x: Tensor,
-        attend: Tensor,
-        positions: Tensor,
-        past: KeysValues | None = None,
-        *,
-        layers: bool = False,
-        between: Between | None = None,
-    ) -> Sequenced:
-        """As the base class says. A token is real if it may attend to itself; one that may not at all, to all."""
-        by = rotation(positions, self.head_width, self.theta)
-        allowed = attend | ~attend.any(-1, keepdim=True)
-        own: list[tuple[Tensor, Tensor]] = []
-        before: list[Tensor] = []
-        for i, layer in enumerate(self.layers):
-            x = x if between is None else between(i, x)
-            if layers:
-                before.append(x)
-            x, keys_values = layer(x, by, allowed, None if past is None else past[i])
-            own.append(keys_values)
-        x = x if between is None else between(self.depth, x)
-        real = attend[..., -x.shape[1] :].diagonal(dim1=1, dim2=2)
-        return Sequenced(self.norm(x), real, positions, tuple(own), tuple(before))
 
     def logits(self, hidden: Tensor) -> Tensor:
         return nn.functional.linear(hidden, self.words.weight)
