@@ -19,7 +19,7 @@ from wayhand.envs.pairs.captions import MOST_WORDS, captions, names, order_claim
 from wayhand.envs.pairs.generate import retell, stream, tell
 from wayhand.envs.pairs.houses import stream_houses
 from wayhand.envs.pairs.phrasings import WORDINGS
-from wayhand.envs.pairs.questions import BESIDE, questions
+from wayhand.envs.pairs.questions import questions
 from wayhand.envs.pairs.sample import RELATIONS, holds, region, sample
 from wayhand.envs.pairs.things import AFFORDANCES, COLORS, HELD_OUT, KINDS, SEEN, SIZES, USES, PairScene, Thing
 from wayhand.envs.pairs.world import TRIES
@@ -85,13 +85,6 @@ APART: dict[str, Callable[[Thing, Thing], float]] = {
 TOWARDS = {"left of": "left", "right of": "right", "in front of": "front", "behind": "back"}
 
 
-def ordered(named: list[Thing | None], other: str) -> tuple[Thing, Thing]:
-    """The thing asked about, then the one it is seen from: the one behind the relation, else the one that has it."""
-    a, b = named
-    assert a is not None and b is not None
-    return (a, b) if other == b.name else (b, a)
-
-
 def answered(question: str, scene: PairScene) -> str:
     """An independent reading of the questions, by the words in them whatever their order."""
     things = scene.things
@@ -108,22 +101,22 @@ def answered(question: str, scene: PairScene) -> str:
         a, b = named
         assert a is not None and b is not None
         return (a if APART[words[words.index("further") + 3 if "to" in words else -1]](a, b) > 0 else b).name
-    place = rf"(left|right|in front|behind)(?: of)? or (?:left of|right of|in front of|behind) the ({NAME.pattern})"
-    its = "(left|right|in front|behind)(?: of it| it) or (left of it|right of it|in front of it|behind it)"
-    either = re.search(place, question) or re.search(its, question)
+    either = re.search(r"(left|right|in front of|behind) or (left|right|in front|behind)", question)
     if either:
-        a, b = ordered(named, either[2])
-        if either[1] in ("left", "right"):
+        a, b = named[::-1] if question.startswith(either[0]) else named
+        assert a is not None and b is not None
+        if "left" in either[0]:
             return "left" if APART["left"](a, b) > 0 else "right"
         return "front" if APART["front"](a, b) > 0 else "behind"
     for relation, side in TOWARDS.items():
-        related = re.search(rf"{relation} the ({NAME.pattern}|middle)", question)
-        if related or BESIDE[relation] in question:
+        if relation in question:
             if "middle" in words:
                 assert named[0] is not None
                 middle = Thing("", "", "", 0.0, 0.0, 0.0)
                 return "yes" if APART[side](named[0], middle) > 0 else "no"
-            a, b = ordered(named, related[1] if related else "")
+            # "left of B …" names what it is asked about last.
+            a, b = named[::-1] if question.startswith(relation) else named
+            assert a is not None and b is not None
             return "yes" if APART[side](a, b) > 0 else "no"
     if "where" in words:
         assert named[0] is not None
@@ -164,18 +157,6 @@ def test_every_form_is_said_in_several_ways_and_none_is_shared_with_the_held_out
         assert len(set(wordings.learned)) >= 4
         assert len(set(wordings.held_out)) >= 2
         assert not set(wordings.learned) & set(wordings.held_out)
-
-
-@pytest.mark.parametrize("form", ["relation", "side", "direction/left of", "direction/in front of"])
-def test_no_word_tells_which_of_two_things_is_asked_about(form: str) -> None:
-    def tokens(sentence: str) -> set[str]:
-        return set(re.findall(r"\w+|[^\w\s]", re.sub(r"{\w+}", " ", sentence)))
-
-    first = {said: said.index("{a}") < said.index("{b}") for said in WORDINGS[form].learned}
-    assert sum(first.values()) * 2 == len(first)
-    assert {said.index("{a}") < said.index("{b}") for said in WORDINGS[form].held_out} == {True, False}
-    for token in set[str]().union(*map(tokens, WORDINGS[form].held_out)):
-        assert len({first[said] for said in first if token in tokens(said)}) in (0, 2), token
 
 
 @settings(max_examples=40, deadline=None)
@@ -322,14 +303,6 @@ def test_balanced_questions_have_no_usual_answer() -> None:
 def test_f1_counts_a_fact_as_often_as_it_holds() -> None:
     found = understanding.f1([{"a": 2, "b": 1}, {}], [["a", "c"], ["d"]])
     assert found == {"precision": pytest.approx(1 / 3), "recall": pytest.approx(1 / 3), "f1": pytest.approx(1 / 3)}
-
-
-@given(count=st.integers(1, 2000), share=st.floats(0, 1))
-def test_an_interval_lies_among_shares(count: int, share: float) -> None:
-    for hits in (0, round(share * count), count):
-        low, high = understanding.wilson(hits, count)
-        assert 0 <= low <= hits / count <= high <= 1
-        assert not f"{100 * low:.0f}".startswith("-")
 
 
 def test_an_interval_holds_the_share_and_narrows_with_more_questions() -> None:

@@ -50,42 +50,23 @@ _COUNT = Wordings(
     ),
     ("there are how many {what}?", "tell me the number of {what}."),
 )
-# Either thing comes first in half of the forms to learn from, and what goes with an order in one form (a comma, a
-# colon, "where", "which", the place of "yes or no") goes with the other in another: a reader could otherwise tell the
-# order by that, and would read held-out forms the wrong way round.
 _RELATION = Wordings(
     (
         "is the {a} {relation} the {b}?",
         "is it true that the {a} is {relation} the {b}?",
         "the {a} is {relation} the {b}, yes or no?",
+        "{relation} the {b}, is that where the {a} is?",
         "does the {a} stand {relation} the {b}?",
         "tell me if the {a} is {relation} the {b}.",
-        "yes or no, does the {a} stand {relation} the {b}?",
-        "the {a}: is it {relation} the {b}?",
-        "{relation} the {b}, is that where the {a} is?",
-        "is it true that {relation} the {b} is the {a}?",
-        "{relation} the {b} is the {a}, yes or no?",
-        "{relation} the {b}: that is where the {a} is, yes or no?",
-        "tell me if {relation} the {b} is where the {a} is.",
-        "yes or no, does the {b} have the {a} {beside}?",
-        "the {b}: is the {a} {beside}?",
     ),
     ("{relation} the {b}: is the {a} there?", "yes or no: the {a} is {relation} the {b}?"),
 )
 _DIRECTION = Wordings(
     (
         "is the {a} {either} the {b}?",
+        "{either} the {b}, where is the {a}?",
         "tell me if the {a} is {either} the {b}.",
         "the {a} is {either} the {b}, which one?",
-        "the {a} is where, {either} the {b}?",
-        "the {a}: is it {either} the {b}?",
-        "which is it: the {a} is {either} the {b}?",
-        "{either} the {b}, where is the {a}?",
-        "tell me if {either} the {b} is where the {a} is.",
-        "{either} the {b} is the {a}, which one?",
-        "{either} the {b}: the {a} is where?",
-        "the {b}: is the {a} {beside}?",
-        "which is it: the {b} has the {a} {beside}?",
     ),
     ("where is the {a}, {either} the {b}?", "{either} the {b}: which is the {a}?"),
 )
@@ -145,7 +126,6 @@ WORDINGS: dict[str, Wordings] = {
             "the {color} thing can be {use}, yes or no?",
             "tell me if the {color} thing can be {use}.",
             "is it true that the {color} thing can be {use}?",
-            "yes or no, is the {color} thing one that can be {use}?",
         ),
         ("the {color} thing: can it be {use}?", "yes or no: can the {color} thing be {use}?"),
     ),

@@ -22,13 +22,6 @@ PLURALS = {kind: kind + ("es" if kind.endswith(("s", "ch")) else "s") for kind i
 _MOST_COUNTED = 3
 SHORT = {"left of": "left", "right of": "right", "in front of": "front", "behind": "behind"}
 """Relation → the word that answers where a thing is from another."""
-BESIDE = {
-    "left of": "left of it",
-    "right of": "right of it",
-    "in front of": "in front of it",
-    "behind": "behind it",
-}
-"""Relation → how it is said behind the thing it is a relation to."""
 SIDES = {
     "left of": "to the left",
     "right of": "to the right",
@@ -112,7 +105,7 @@ def _relations(things: Sequence[Thing], scene: PairScene, rng: np.random.Generat
             relation = axis[int(rng.integers(2))]
             true = holds(relation, a, b, scene.view)
             if true is not None:
-                yield "relation", _related(a.name, b.name, relation), _yes(true)
+                yield "relation", {"a": a.name, "b": b.name, "relation": relation}, _yes(true)
 
 
 def _sides(things: Sequence[Thing], scene: PairScene, rng: np.random.Generator) -> Iterator[Option]:
@@ -122,11 +115,7 @@ def _sides(things: Sequence[Thing], scene: PairScene, rng: np.random.Generator) 
             relation = axis[int(rng.integers(2))]
             true = beyond_middle(relation, t, scene.view)
             if true is not None:
-                yield "side", _related(t.name, MIDDLE, relation), _yes(true)
-
-
-def _related(a: str, b: str, relation: str) -> dict[str, str]:
-    return {"a": a, "b": b, "relation": relation, "beside": BESIDE[relation]}
+                yield "side", {"a": t.name, "b": MIDDLE, "relation": relation}, _yes(true)
 
 
 def _directions(things: Sequence[Thing], scene: PairScene, rng: np.random.Generator) -> Iterator[Option]:
@@ -136,18 +125,13 @@ def _directions(things: Sequence[Thing], scene: PairScene, rng: np.random.Genera
             a, b = (one, other) if rng.random() < 0.5 else (other, one)
             first = holds(axis[0], a, b, scene.view)
             if first is not None:
-                said = axis if rng.random() < 0.5 else axis[::-1]
-                words = {
-                    "a": a.name,
-                    "b": b.name,
-                    "either": _either(*said),
-                    "beside": " or ".join(BESIDE[r] for r in said),
-                }
+                words = {"a": a.name, "b": b.name, "either": _either(axis, rng)}
                 yield f"direction/{axis[0]}", words, SHORT[axis[0] if first else axis[1]]
 
 
-def _either(one: str, other: str) -> str:
-    """ "left or right of", "behind or in front of"."""
+def _either(axis: Sequence[str], rng: np.random.Generator) -> str:
+    """ "left or right of", "behind or in front of": two relations, either first."""
+    one, other = axis if rng.random() < 0.5 else axis[::-1]
     return f"{one.removesuffix(' of') if one.startswith(('left', 'right')) else one} or {other}"
 
 
