@@ -36,7 +36,7 @@ pictures with pairs.jsonl, or a zarr group. Ctrl-C saves; the same command conti
 pictures it has not seen: retrieval, answers, captions.
 
 Examples:
-  wayhand pretrain data=runs/pairs out=runs/vlm curriculum=few_first balance=generative max_minutes=52
+  wayhand pretrain data=runs/pairs out=runs/vlm curriculum=few_first balance=generative steps=30000 max_minutes=52
   wayhand pretrain data=runs/pairs out=runs/all objectives=all steps=400
   wayhand pretrain data=my-pictures out=runs/mine init_from=runs/vlm stage=connector
   wayhand pretrain data=runs/pairs out=runs/other vision=vit connector=qformer
