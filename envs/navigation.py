@@ -57,6 +57,8 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         body, task: see there.
         continuous: a base with velocities instead of discrete moves.
         categories: of ObjectNav, in the order of their numbers.
+        goal_in_state: PointNav's goal is also part of the state, metres ahead and to the left of the body: what a
+            policy that reads no extras learns from.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
@@ -70,6 +72,7 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         task: NavTask | None = None,
         continuous: bool = False,
         categories: Sequence[str] = (),
+        goal_in_state: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -79,8 +82,10 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         self.motion = body or NavBody()
         self.task = task or NavTask()
         self.categories = tuple(categories)
-        self._continuous = continuous
-        self._body = self.motion.spec(continuous=continuous, extras=_EXTRAS[self.task.name])
+        if goal_in_state and self.task.name != "pointnav":
+            raise ConfigError("Only PointNav tells where its goal is", got=f"goal_in_state with task={self.task.name}")
+        self._continuous, self._goal_in_state = continuous, goal_in_state
+        self._body = self.motion.spec(continuous=continuous, extras=_EXTRAS[self.task.name], goal=goal_in_state)
         self.observation_space = observation_space(self._body)
         limits = self._body.action_lower.astype(np.float32), self._body.action_upper.astype(np.float32)
         self.action_space = (
@@ -277,15 +282,22 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         return self.observation(self._now.state, self._now.steps * self._body.control_dt)
 
     def observation(self, state: NavState, time: float) -> dict[str, Any]:
-        """What the body senses in `state` at `time` [s] of the episode, for who moves the simulator himself."""
+        """What the body senses in `state` at `time` [s] of the episode, for who moves the simulator himself.
+
+        A state that was not rendered has no images.
+        """
         play = self._now
         where = episodic(state.position, state.heading, play.start.position, play.start.heading)
+        goal: tuple[float, ...] = ()
+        if self._goal_in_state:
+            distance, left = polar(state.position, state.heading, play.goals[0])
+            goal = (distance * math.cos(left), distance * math.sin(left))
         nested: dict[str, Any] = {
             "times": {"state": np.asarray(time, np.float64)},
-            "state": np.array((*where, state.elevation), np.float32),
+            "state": np.array((*where, state.elevation, *goal), np.float32),
             "instruction": play.words.copy(),
         }
-        if self._body.cameras:
+        if state.images:
             nested["times"][CAMERA] = np.asarray(time, np.float64)
             nested["images"] = {CAMERA: state.images["rgb"]}
             for key in ("depth", "semantics"):

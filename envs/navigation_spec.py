@@ -20,6 +20,8 @@ CAMERA = "head"
 TASKS = ("vln", "pointnav", "objectnav")
 REWARDS = ("success", "progress")
 STATE = (("gps_forward", "m"), ("gps_right", "m"), ("compass", "rad"), ("elevation", "rad"))
+GOAL = (("goal_ahead", "m"), ("goal_left", "m"))
+"""Further state of a body that is told where its point is: as it sees it now."""
 _SECONDS, _METRES, _FAR = 1e6, 1e4, 1e4
 _BOUNDS = {"rad": 2 * np.pi, "m": _METRES}
 
@@ -90,8 +92,10 @@ class NavBody:
             semantics="semantics" in self.sensors,
         )
 
-    def spec(self, *, continuous: bool = False, extras: Mapping[str, ArraySpec] | None = None) -> EnvSpec:
-        """The `EnvSpec` of this body with discrete moves or a continuous base."""
+    def spec(
+        self, *, continuous: bool = False, extras: Mapping[str, ArraySpec] | None = None, goal: bool = False
+    ) -> EnvSpec:
+        """The `EnvSpec` of this body with discrete moves or a continuous base; `goal` adds `GOAL` to the state."""
         if continuous:
             elements = (Element("forward", "m/s"), Element("turn", "rad/s"))
             limits = (self.speed, self.spin)
@@ -103,7 +107,7 @@ class NavBody:
             embodiment="walker",
             control_dt=self.control_dt if continuous else 1.0,
             cameras=(self.camera(),) if self.sensors else (),
-            state=tuple(Element(*e) for e in STATE),
+            state=tuple(Element(*e) for e in (STATE + GOAL if goal else STATE)),
             action=(group,),
             extras=dict(extras or {}),
         )

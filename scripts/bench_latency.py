@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from rich.console import Console
 from rich.table import Table
@@ -16,26 +16,29 @@ from ..vla.bridge.planner import Chunking, Planner
 from ..vla.bridge.process import LoopSettings
 from ..vla.bridge.session import Episode
 from ..vla.bridge.virtual import run_virtual
-from ..vla.config import Config, instantiate
+from ..vla.config import Config
 from ..vla.errors import ConfigError
 from ..vla.evaluation.protocols import TABLETOP_V1 as PROTOCOL
 from ..vla.evaluation.records import RESULTS, read_results
 from ..vla.evaluation.statistics import bootstrap_mean, paired_difference, wilson
 from .compose import load
 from .latency_picture import picture
-from .simulated import SimulatedBodyFactory, joint_targets
+from .robots import FileRobot, Simulated, robot_of
+from .simulated_base import SimulatedBaseFactory
 
 HELP = """\
 Usage: wayhand bench latency checkpoint=RUN env=ENV out=DIR [key=value …]
 
-Drives the simulated robot in virtual time with answers that are late by 0 … 400 ms, in every way of joining chunks, on
-the same seeds: success with 95 % intervals, and the paired difference to the same mode without latency. The result
-does not depend on the machine or its load. The same command continues after an interruption.
+Drives the simulated arm or base in virtual time with answers that are late by 0 … 400 ms, in every way of joining
+chunks, on the same seeds: success with 95 % intervals, and the paired difference to the same mode without latency. The
+result does not depend on the machine or its load. The same command continues after an interruption.
 
 Examples:
   wayhand train policy=flow policy.longest_delay=8 data=runs/pick out=runs/pick-flow
   wayhand bench latency checkpoint=runs/pick-flow env=tabletop/pick episodes=200 out=runs/pick-latency
   wayhand bench latency checkpoint=runs/pick-flow 'modes=[latest,rtc_trained]' 'latencies_ms=[0,200]' out=runs/quick
+  wayhand bench latency checkpoint=oracle robot=simulated_base env=house/pointnav +env.continuous=true \\
+      '+env.sensors=[]' 'modes=[synchronous,latest,ensemble]' out=runs/base-latency
 """
 
 Guidance = Literal["exact", "identity", "trained"]
@@ -118,22 +121,13 @@ class Bench:
     """One robot and one policy in virtual time, which every cell shares."""
 
     def __init__(self, cfg: LatencyConfig) -> None:
-        import torch
-
-        from ..policies.flow import FlowPolicy
-        from ..vla.learning.policy import TorchPolicy
-
-        torch.set_num_threads(1)
-        factory = instantiate(cfg.robot, env=cfg.env)
-        if not isinstance(factory, SimulatedBodyFactory):
-            raise ConfigError("The benchmark drives the simulated arm", got=type(factory).__name__)
-        policy = TorchPolicy.from_checkpoint(cfg.checkpoint)
-        if any(MODES[m][0] == "rtc" for m in cfg.modes) and not isinstance(policy, FlowPolicy):
-            raise ConfigError("Real-time chunking is compared on a FlowPolicy", got=type(policy).__name__)
-        self._cfg, self._policy, self._body = cfg, policy, factory()
-        self._flow = policy if isinstance(policy, FlowPolicy) else None
+        factory = robot_of(cfg.robot, cfg.env)
+        if isinstance(factory, FileRobot):
+            raise ConfigError("The benchmark runs in virtual time, where no real robot is", run="robot=simulated")
+        self._cfg, self._factory, self._body = cfg, factory, factory()
         self._spec = factory.policy_spec()
-        self._settings = LoopSettings(rate_hz=cfg.rate_hz, guards=factory.guards)
+        self._policy, self._flow = _policy(cfg, factory)
+        self._settings = LoopSettings(rate_hz=cfg.rate_hz, guards=factory.guards, plausibility=factory.plausibility)
 
     def run(self, done: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """The episodes that are not `done`: every cell on a seed before the next seed, so that what there is, pairs."""
@@ -150,7 +144,7 @@ class Bench:
         chunking, guidance = MODES[mode]
         if guidance is not None and self._flow is not None:
             self._flow.continue_by(guidance)
-        targets = joint_targets(self._policy.spec, self._body.spec)
+        targets = self._factory.targets(self._policy.spec, self._body.spec)
         planner = Planner(policy=self._policy, spec=self._spec, targets=targets, chunking=chunking)
         outcome, loop = run_virtual(episode, self._body, planner, self._settings)
         report = loop.report()
@@ -168,6 +162,38 @@ class Bench:
 
     def close(self) -> None:
         self._body.close()
+
+
+class _Guided(Protocol):
+    """A policy whose way of continuing a chunk can be chosen."""
+
+    def continue_by(self, guidance: Guidance) -> None: ...
+
+
+def _policy(cfg: LatencyConfig, factory: Simulated) -> tuple[Any, _Guided | None]:
+    """What `checkpoint` names, and the same where real-time chunking can be told how."""
+    if cfg.checkpoint == "oracle":
+        if not isinstance(factory, SimulatedBaseFactory):
+            raise ConfigError("Only a simulated base has an expert here", run="robot=simulated_base env=house/pointnav")
+        policy, guided = factory.oracle(cfg.split), None
+    else:
+        import torch
+
+        from ..policies.expert_flow import ExpertFlowPolicy
+        from ..policies.flow import FlowPolicy
+        from ..vla.learning.policy import TorchPolicy
+
+        torch.set_num_threads(1)
+        policy = TorchPolicy.from_checkpoint(cfg.checkpoint)
+        guided = policy if isinstance(policy, FlowPolicy | ExpertFlowPolicy) else None
+    if guided is None and any(MODES[m][0] == "rtc" for m in cfg.modes):
+        raise ConfigError(
+            "Real-time chunking is compared on a policy that denoises its chunks",
+            expected="one such as policy=flow",
+            got=type(policy).__name__,
+            run="modes=[synchronous,latest,ensemble]",
+        )
+    return policy, guided
 
 
 def recorded(cfg: LatencyConfig) -> list[dict[str, Any]]:

@@ -27,9 +27,9 @@ from .follower_policy import FollowerPolicy
 
 PHYSICS_DT, PERIOD = 0.02, 0.2
 """Of the simulated base and of its sensors [s]."""
-HEADROOM = 1.2
-"""How much faster the base is than its task asks, so that it makes up for what it lags behind."""
-RAYS, REACH = 72, 1.5
+HEADROOM = 1.5
+"""How much faster the base is than its task asks, so that it makes up for what inertia and a busy machine cost it."""
+RAYS, REACH = 180, 1.5
 """Of the sensed free space; its range [m]."""
 
 

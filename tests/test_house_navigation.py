@@ -288,6 +288,18 @@ def test_gps_and_compass_have_habitats_signs() -> None:
     assert polar((0, 0, 0), 0.0, (-1, 0, 0)) == pytest.approx((1, math.pi / 2))
 
 
+def test_the_goal_may_be_part_of_the_state() -> None:
+    env = HouseNavigation(task="pointnav", houses=1, rooms=(2, 2), sensors=(), goal_in_state=True)
+    nested, _ = env.reset(seed=3)
+    assert [e.name for e in env.body.state][-2:] == ["goal_ahead", "goal_left"]
+    assert env.observation_space.contains(nested)
+    distance, left = nested["extras"]["pointgoal"]
+    np.testing.assert_allclose(nested["state"][-2:], [distance * np.cos(left), distance * np.sin(left)], atol=1e-4)
+    env.close()
+    with pytest.raises(ConfigError, match="Only PointNav"):
+        HouseNavigation(task="vln", goal_in_state=True)
+
+
 def test_moves_turn_walk_and_tilt() -> None:
     sim = HouseSimulator(HOUSES, BLIND)
     start = sim.begin("flat", (3.0, 2.5, 0.0), 0.0, [(1.0, 1.0, 0.0)])

@@ -83,3 +83,17 @@ def test_the_picture_shows_modes_without_any_success() -> None:
     ]
     image = np.asarray(picture(cells, "two seeds"))
     assert image.shape[2] == 3 and len(np.unique(image.reshape(-1, 3), axis=0)) > 10
+
+
+def test_a_base_is_measured_with_its_expert(tmp_path: Path) -> None:
+    common = [
+        "checkpoint=oracle", f"out={tmp_path}", "robot=simulated_base", "env=house/pointnav", "+env.continuous=true",
+        "+env.houses=1", "+env.rooms=[2,2]", "+env.sensors=[]", "+env.distance=[1.0,1.5]", "episodes=1", "execute=2",
+        "rate_hz=50", "latencies_ms=[200]",
+    ]  # fmt: skip
+    assert bench_latency.main([*common, "modes=[latest]"]) == 0
+    assert json.loads((tmp_path / "latency.json").read_text())["cells"][0]["success"] == 1
+    with pytest.raises(ConfigError, match="denoises its chunks"):
+        bench_latency.main([*common, "modes=[rtc_exact]"])
+    with pytest.raises(ConfigError, match="Only a simulated base has an expert"):
+        bench_latency.main(["checkpoint=oracle", f"out={tmp_path / 'arm'}", "modes=[latest]"])

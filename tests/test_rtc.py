@@ -314,12 +314,27 @@ def test_the_planner_tells_what_is_left_and_how_late_it_will_be() -> None:
     planner = Planner(policy=policy, spec=CARTESIAN, targets=targets, chunking="rtc")
     run_virtual(Episode(0, {}, 4, 0.12), StickBody(), planner, LoopSettings())
     assert policy.told[0][1] is None and {d for _, _, d in policy.told} == {3}
-    for observation, left, _ in policy.told[1:]:
-        assert left is not None and len(left) == 4 and left.actions.shape == (4, CARTESIAN.action_dim)
-        np.testing.assert_allclose(left.times, observation.time + DT * np.arange(1, 5))
+    for k, (observation, left, _) in enumerate(policy.told[1:]):
+        rest = 7 if k == 0 else 4  # the first chunk begins when it comes, three periods late
+        assert left is not None and left.actions.shape == (rest, CARTESIAN.action_dim)
+        np.testing.assert_allclose(left.times, observation.time + DT * np.arange(1, rest + 1))
     planner.reset(1)
     planner.plan(policy.told[0][0], 0.1)
     assert policy.told[-1][1:] == (None, 2)
+
+
+@pytest.mark.parametrize("latency", [0.05, 0.1, 0.2])
+def test_chunks_that_come_late_go_on_from_one_another(latency: float) -> None:
+    # A policy that always asks for the same step: whatever is in execution when it looks, the way is straight and even.
+    targets = JointTargets(policy=CARTESIAN, robot=ROBOT, kinematics=Plane())
+    planner = Planner(policy=Steady(0.01), spec=CARTESIAN, targets=targets, chunking="rtc")
+    body = StickBody()
+    outcome, loop = run_virtual(Episode(0, {}, 4, latency), body, planner, LoopSettings())
+    assert not outcome.reason and loop.report()["seam"]["max"] < 1e-9
+    way = np.diff(np.array(body.trace)[:, 0])
+    assert way.min() >= -1e-9 and way.max() <= 1.2 * 0.01 / DT * body.physics_dt
+    moving = body.time_limit - latency
+    assert body.trace[-1][0] - body.trace[0][0] == pytest.approx(0.01 * moving / DT, rel=0.1)
 
 
 def test_a_robot_that_waits_executes_all_it_was_told_however_late() -> None:

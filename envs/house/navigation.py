@@ -39,7 +39,7 @@ class HouseNavigation(NavigationEnv):
         scans: houses by name, for `episodes`.
         sensors, width, height, hfov, camera_height, forward, turn, tilt, looks, sliding, radius, tall: see `NavBody`.
         success_radius, max_steps, reward: see `NavTask`.
-        continuous, render_mode: see `NavigationEnv`.
+        continuous, goal_in_state, render_mode: see `NavigationEnv`.
 
     Raises:
         ConfigError: an unknown task, or episodes without houses.
@@ -70,6 +70,7 @@ class HouseNavigation(NavigationEnv):
         max_steps: int | None = None,
         reward: str | None = None,
         continuous: bool = False,
+        goal_in_state: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if task not in PRESETS:
@@ -109,6 +110,7 @@ class HouseNavigation(NavigationEnv):
             task=goal,
             continuous=continuous,
             categories=CATEGORIES if task == "objectnav" else (),
+            goal_in_state=goal_in_state,
             render_mode=render_mode,
         )
 

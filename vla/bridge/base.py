@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from ..contract import ActionChunk, ActionGroup, Element, EnvSpec, Observation
 from ..errors import SpecError
+from .base_moves import COARSE, MOVES, DiscreteMoves
 from .base_space import FreeSpace
+from .base_way import Follower, Way, moved
 from .chunking import Going
 from .limits import Limits, joint_indices
+from .shared import LONGEST_CHUNK
 
 TRAVEL, TURNED, ARRIVED = Element("travel", "m"), Element("turned", "rad"), Element("arrived", "")
 """Forward along the way, counter-clockwise, and 1 once the agent declares that it has arrived (navigation's STOP)."""
@@ -24,20 +28,23 @@ FAR = 1e4
 """Where the odometers end [m, rad]."""
 BASE_TARGET = "base_target"
 """Extra [2]: what `travel` and `turned` were commanded to be at the observation."""
-MOVES = ("stop", "forward", "left", "right")
 VELOCITIES = ("forward", "turn")
 BASE_SPEED = "base_speed"
 """Extra [2]: the speeds that were commanded then [m/s, rad/s]."""
 STOOD = "stood"
 """Extra []: for how long the base had stood still then [s]."""
-FINE = 0.05
-"""Seconds between two waypoints; velocities change from one to the next within the acceleration limits."""
+FINE = 0.02
+"""Seconds between two waypoints, so few that what is interpolated between them keeps to the limits of jerk as well."""
 STAND, STILL = 0.5, 0.01
 """Velocities below this share of the limits for so long [s] mean that the agent has arrived."""
+CATCH_UP = 0.15
+"""In how long a base makes up for most of what it is behind its targets [s]."""
+SETTLE = 0.6
+"""What a base needs to come to rest at the end of its way, of which it is behind [s]."""
 EASY = 0.6
 """Share of the limits of acceleration and jerk by which velocities change: who follows needs the rest to catch up."""
-FAST = 0.9
-"""Share of the limits of speed, and of all limits in a smooth move."""
+FAST = 0.8
+"""Share of the limits of speed, and of all limits in a smooth move; the rest is the gate's, to catch up."""
 
 
 def base_group(*, arrives: bool) -> ActionGroup:
@@ -62,9 +69,9 @@ class BaseTargets:
             with this deceleration [m/s²]; turning goes on. Without, only the gate keeps it from obstacles.
 
     Targets are chained from those that were commanded at the observation where it reports them (`BASE_TARGET`,
-    `BASE_SPEED`), else from the measured odometers, at rest; velocities from where the base will be once they come. A
-    velocity that is out of reach is approached with the largest acceleration. As on a base that is told velocities,
-    the way that is lost to that or to a late chunk is not made up for.
+    `BASE_SPEED`), else from the measured odometers, at rest. Velocities are the way that they lead from there
+    (`base_way`): one that is out of reach, or a chunk that comes late, makes the base later and loses nothing of its
+    way, as long as the chunk lasts. Until the chunk comes, its targets are those that are executed.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class BaseTargets:
         turn: float = np.pi / 12,
         braking: float | None = None,
     ) -> None:
+        self.policy = policy
         if len(policy.action) != 1:
             raise SpecError("A base is moved by one action group", got=", ".join(g.name for g in policy.action))
         group = policy.action[0]
@@ -101,14 +109,19 @@ class BaseTargets:
         self._seen = joint_indices(state, [e.name for e in policy.state], "The robot does not measure what is observed")
         own = limits.select((TRAVEL.name, TURNED.name))
         self._speeds = FAST * own.velocity
-        self._rates, self._jerks = EASY * own.acceleration, EASY * own.jerk_at(FINE)
-        self._smooth = self._speeds, FAST * own.acceleration, FAST * own.jerk_at(FINE)
-        self.policy, self._step, self._turn, self._braking = policy, step, turn, braking
+        self._follower = Follower(
+            speeds=_two(self._speeds), rates=_two(EASY * own.acceleration), jerks=_two(EASY * own.jerk_at(FINE)),
+            braking=braking,
+        )  # fmt: skip
+        self._discrete = DiscreteMoves(
+            self._moves, step=step, turn=turn, limits=own.scaled(FAST, FAST, FAST), dt=policy.control_dt, rows=self.rows
+        )
+        self._braking = braking
 
     @property
     def rows(self) -> int:
         """Targets that one action becomes."""
-        return max(1, round(self.policy.control_dt / FINE))
+        return max(1, round(self.policy.control_dt / (COARSE if self._moves else FINE)))
 
     def seen(self, observation: Observation) -> Observation:
         """What of the robot's observation is the policy's."""
@@ -128,35 +141,56 @@ class BaseTargets:
         times = np.asarray(chunk.times, np.float64)
         start = observation.extras.get(BASE_TARGET)
         here = np.asarray(observation.state[self._measured] if start is None else start, np.float64)
-        speed = np.asarray(observation.extras.get(BASE_SPEED, np.zeros(2)), np.float64)
         space = None if self._braking is None else FreeSpace.of(observation)
-        out = np.zeros((len(chunk) * self.rows, self._width))
         if self._moves:
-            path, times, arrived = self._profiles(actions[:, 0], times, here, space)
-            if self._arrived is not None:
-                out[:, self._arrived] = arrived
+            pause = None if going is None else going.pause
+            path, times, arrived = self._discrete(actions[:pause, 0], times[:pause], here, space)
         else:
-            times = np.repeat(times, self.rows) - self.policy.control_dt * np.tile(1 - self._shares, len(chunk))
-            begin = times[0] - self.policy.control_dt / self.rows
-            if going is not None and going.until > begin + 1e-9:
-                begin, speed = going.until, np.zeros(2)
-                if going.targets is not None:
-                    ahead, speed = self._gone(going.targets, observation.time, going.until)
-                    here = here + ahead
-            wanted = actions[:, self._order]
-            path = self._driven(wanted, times - begin, here, speed, space)
-            if self._arrived is not None:
-                out[:, self._arrived] = self._stands(wanted, float(observation.extras.get(STOOD, 0.0)))
+            path, times, arrived = self._velocities(actions[:, self._order], times, here, observation, going, space)
+        out = np.zeros((len(path), self._width))
         out[:, self._odometers] = path
-        return ActionChunk(out, times, chunk.observed_at)
+        if self._arrived is not None:
+            out[:, self._arrived] = arrived
+        # What lies seconds ahead is planned anew long before.
+        return ActionChunk(out[:LONGEST_CHUNK], times[:LONGEST_CHUNK], chunk.observed_at)
+
+    def _velocities(
+        self,
+        wanted: np.ndarray,
+        times: np.ndarray,
+        here: np.ndarray,
+        observation: Observation,
+        going: Going | None,
+        space: FreeSpace | None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Odometers [N 2], their times and whether the agent has arrived [N], of velocities [H 2]."""
+        dt, begin = self.policy.control_dt, times[0] - self.policy.control_dt
+        speed = np.asarray(observation.extras.get(BASE_SPEED, np.zeros(2)), np.float64)
+        if going is None or going.pause is None:
+            stands = self._stands(wanted, float(observation.extras.get(STOOD, 0.0)))
+        else:  # it rests before and afterwards, which is not the policy's word; but what it wants to do next is
+            n, more, needed = going.pause, math.ceil(SETTLE / dt), math.ceil(STAND / dt - 1e-9)
+            stays = float(np.all(np.abs(wanted[: max(n, needed)]) < STILL * self._speeds))
+            wanted = np.vstack([wanted[:n], np.zeros((more, 2))])
+            times = np.append(times[:n], times[:n][-1] + dt * np.arange(1, more + 1))
+            stands, speed = np.full(len(wanted), stays), np.zeros(2)
+        times = self._spread(times)
+        path, phases = self._driven(wanted, times, begin, (here, speed), observation.time, going, space)
+        # Where the base has come on its way, not where it should be by now.
+        periods = np.ceil(phases / dt - 1e-6).astype(np.int64) - 1
+        return path, times, np.where(phases > 0, stands[np.maximum(periods, 0)], 0.0)
 
     @property
     def _shares(self) -> np.ndarray:
         """[rows] of a period, at the ends of its parts."""
         return np.arange(1, self.rows + 1) / self.rows
 
+    def _spread(self, times: np.ndarray) -> np.ndarray:
+        """[H·rows] when the parts of the periods end that end at `times` [H]."""
+        return np.repeat(times, self.rows) - self.policy.control_dt * np.tile(1 - self._shares, len(times))
+
     def _stands(self, wanted: np.ndarray, stood: float) -> np.ndarray:
-        """[H·rows] 1 from where nothing was wanted for `STAND`, or for all of a shorter chunk, of velocities [H 2].
+        """[H] 1 from where nothing was wanted for `STAND`, or for all of a shorter chunk, of velocities [H 2].
 
         Args:
             stood: how long the base has stood still already [s].
@@ -167,72 +201,61 @@ class BaseTargets:
         for k in range(len(still)):
             run = run + 1 if still[k] else 0
             out[k] = run >= needed
-        return np.repeat(out, self.rows)
-
-    def _gone(self, targets: ActionChunk, start: float, end: float) -> tuple[np.ndarray, np.ndarray]:
-        """How far [2] `targets` lead from one time to another [s], and how fast the base is then [2]."""
-        at = np.array([start, end - FINE / 10, end])
-        if targets.actions.shape[1] != self._width or not np.isfinite(targets.actions).all():
-            return np.zeros(2), np.zeros(2)
-        path = np.stack([np.interp(at, targets.times, targets.actions[:, i]) for i in self._odometers], 1)
-        return path[2] - path[0], (path[2] - path[1]) / (FINE / 10)
+        return out
 
     def _driven(
-        self, wanted: np.ndarray, ends: np.ndarray, here: np.ndarray, speed: np.ndarray, space: FreeSpace | None
-    ) -> np.ndarray:
-        """Odometers [H·rows 2] on the way with velocities [H 2], at the times `ends` from now; some may be over."""
-        wanted = np.clip(np.repeat(wanted, self.rows, axis=0), -self._speeds, self._speeds)
-        seconds = np.diff(np.maximum(ends, 0.0), prepend=0.0)
-        speeds = np.zeros_like(wanted)
-        rate, place = np.zeros(2), here
-        for k, dt in enumerate(seconds):
-            if dt > 0:
-                gap = wanted[k] - speed
-                # The acceleration that can be taken back, at the largest jerk, by the time the velocity is reached.
-                most = np.minimum(np.minimum(self._rates, np.sqrt(2 * self._jerks * np.abs(gap))), np.abs(gap) / dt)
-                rate = rate + np.clip(np.sign(gap) * most - rate, -self._jerks * dt, self._jerks * dt)
-                speed = speed + rate * dt
-                if space is not None and self._braking is not None:
-                    speed = np.array([space.slowed(place, speed[0], speed[1], dt, self._braking), speed[1]])
-                place = place + speed * dt
-            speeds[k] = speed
-        if space is not None and self._braking is not None:
-            # A wall that comes into view in a turn is braked for before.
-            for k in range(len(speeds) - 2, -1, -1):
-                speeds[k, 0] = min(speeds[k, 0], speeds[k + 1, 0] + self._braking * seconds[k + 1])
-        return here + np.cumsum(speeds * seconds[:, None], axis=0)
+        self,
+        wanted: np.ndarray,
+        times: np.ndarray,
+        begin: float,
+        start: tuple[np.ndarray, np.ndarray],
+        observed: float,
+        going: Going | None,
+        space: FreeSpace | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Odometers [N 2] at `times` [N] on the way of the velocities `wanted` [H 2], and how far along it they are.
 
-    def _profiles(
-        self, actions: np.ndarray, times: np.ndarray, here: np.ndarray, space: FreeSpace | None
+        Args:
+            begin: when the way begins [s].
+            start: odometers and speeds at the observation, [2] each.
+            observed: when that was [s].
+        """
+        here, speed = start
+        way = Way(wanted, self.policy.control_dt, self._follower.rates)
+        path, phases = np.tile(here, (len(times), 1)), np.zeros(len(times))
+        pose, phase, coming, rate = (0.0, 0.0, 0.0), 0.0, np.zeros(len(times), bool), np.zeros(2)
+        if going is not None and going.until > begin + 1e-9:
+            coming = times <= going.until + 1e-9
+            gone, speed, rate = self._gone(going.targets, here, observed, np.append(times[coming], going.until))
+            path[coming] += gone[:-1]
+            for before, after in pairwise(np.vstack([np.zeros(2), gone])):
+                pose = moved(pose, *(after - before).tolist())
+            here, until = here + gone[-1], min(going.until - begin, len(wanted) * self.policy.control_dt)
+            phase = way.nearest(pose, until, self._follower.speeds, FINE)
+            begin = going.until
+        if not coming.all():
+            seconds = np.diff(times[~coming], prepend=begin)
+            path[~coming], phases[~coming] = self._follower(
+                way, pose=pose, speed=_two(speed), rate=_two(rate), phase=phase,
+                odometers=here, seconds=seconds, space=space,
+            )  # fmt: skip
+        return path, phases
+
+    def _gone(
+        self, targets: ActionChunk | None, here: np.ndarray, start: float, ends: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Odometers [H·rows 2], their times and whether the agent has arrived [H·rows], of discrete moves."""
-        path: list[np.ndarray] = []
-        when: list[np.ndarray] = []
-        arrived: list[np.ndarray] = []
-        stopped, begin = 0.0, float(times[0]) - self.policy.control_dt
-        for action in actions:
-            move = self._moves[round(float(action))]
-            ahead = self._step if move == "forward" else 0.0
-            if space is not None and ahead:
-                ahead = min(ahead, space.ahead(here))
-            way = np.array([ahead, {"left": self._turn, "right": -self._turn}.get(move, 0.0)])
-            stopped = max(stopped, float(move == "stop"))
-            seconds = max(self.policy.control_dt, self._seconds(way))
-            path.append(here + way * smooth(self._shares)[:, None])
-            when.append(begin + seconds * self._shares)
-            arrived.append(np.full(self.rows, stopped))
-            here, begin = here + way, begin + seconds
-        return np.concatenate(path), np.concatenate(when), np.concatenate(arrived)
+        """How far [N 2] `targets` lead from `here` until some times [s], and the base's speed and acceleration then.
 
-    def _seconds(self, way: np.ndarray) -> float:
-        """How long a smooth move [2] takes at least."""
-        speed, rate, jerk = (np.abs(way) * k / limit for k, limit in zip((1.875, 5.774, 60), self._smooth, strict=True))
-        return float(np.max([speed, rate ** (1 / 2), jerk ** (1 / 3)]))
+        What the base was off them at the `start` [s] is taken to be made up for by and by.
+        """
+        if targets is None or targets.actions.shape[1] != self._width or not np.isfinite(targets.actions).all():
+            return np.zeros((len(ends), 2)), np.zeros(2), np.zeros(2)
+        at = np.concatenate([[start], ends[-1] - FINE * np.array([2, 1, 0]), ends])
+        path = np.stack([np.interp(at, targets.times, targets.actions[:, i]) for i in self._odometers], 1)
+        before, speed = np.diff(path[1:4], axis=0) / FINE
+        off = (here - path[0]) * np.exp(-np.maximum(ends - start, 0.0) / CATCH_UP)[:, None]
+        return path[4:] + off - here, speed, (speed - before) / FINE
 
 
-def smooth(share: np.ndarray) -> np.ndarray:
-    """The way of least jerk from rest to rest (Flash and Hogan 1985), 0 … 1 for a share of the time 0 … 1.
-
-    Over a distance d in T seconds its fastest is 1.875 d/T, its largest acceleration 5.77 d/T², its jerk 60 d/T³.
-    """
-    return share**3 * (10 - 15 * share + 6 * share**2)
+def _two(values: np.ndarray) -> tuple[float, float]:
+    return float(values[0]), float(values[1])

@@ -73,9 +73,10 @@ class FreeSpace:
         """How far it is straight on from `odometers` [2] to `MARGIN` before the end, at most `within` [m]."""
         place, turn = along(self.origin, odometers)
         way = np.array([math.cos(turn), math.sin(turn)])
-        reach = 0.0
-        while reach < within and self.depth(place + (reach + 0.01) * way) >= MARGIN:
-            reach += 0.01
+        reach, room = 0.0, self.depth(place) - MARGIN
+        while reach < within and room >= 0.0:
+            before, room = room, self.depth(place + (reach + 0.01) * way) - MARGIN
+            reach += 0.01 if room >= 0.0 else 0.01 * before / (before - room)
         return min(reach, within)
 
     def slowed(self, odometers: np.ndarray, forward: float, turn: float, dt: float, braking: float) -> float:

@@ -63,10 +63,14 @@ class Going:
     Args:
         targets: what it executes, as they were planned; None where nothing.
         until: when the new chunk is expected [s].
+        pause: of a robot that stands still until then: after so many actions it does again; None where it goes on.
+        origin: targets [A] that the chunk's increments go on from; None where that is what was commanded at its source.
     """
 
     targets: ActionChunk | None
     until: float
+    pause: int | None = None
+    origin: np.ndarray | None = None
 
 
 class Targets(Protocol):
@@ -85,7 +89,8 @@ class Targets(Protocol):
         """Absolute targets float64 [H·rows A] from the chunk's source `observation`, the robot's.
 
         Args:
-            going: until the chunk comes; None where the robot waits for it. Of use to velocities alone.
+            going: until the chunk comes; None where it comes at once. With a pause, no more than what is executed
+                before that is returned.
         """
         ...
 
@@ -152,6 +157,8 @@ class JointTargets:
 
         A chunk of another width becomes [H 0] and one that is not finite becomes NaN: judging is the gate's work.
         """
+        if going is not None and going.pause is not None:
+            chunk = ActionChunk(chunk.actions[: going.pause], chunk.times[: going.pause], chunk.observed_at)
         actions = np.asarray(chunk.actions, np.float64)
         if actions.shape[1] != self.policy.action_dim:
             return ActionChunk(np.empty((len(chunk), 0)), chunk.times, chunk.observed_at)
@@ -162,16 +169,20 @@ class JointTargets:
         for where, indices in self._direct:
             targets[:, indices] = actions[:, where]
         if self._delta is not None:
-            targets[:, self._arm] = self._solve(actions[:, self._delta], observation)
+            origin = None if going is None else going.origin
+            targets[:, self._arm] = self._solve(actions[:, self._delta], observation, origin)
         return ActionChunk(targets, np.asarray(chunk.times, np.float64), chunk.observed_at)
 
-    def _solve(self, deltas: np.ndarray, observation: Observation) -> np.ndarray:
+    def _solve(self, deltas: np.ndarray, observation: Observation, origin: np.ndarray | None) -> np.ndarray:
         """Joint targets [H J]. The measured pose is known at the observation only; from there on it is taken to move
         as commanded. The next increment starts from the pose that the joints can reach, as in the environment."""
         assert self._kinematics is not None
         q = np.asarray(observation.state, np.float64)[self._measured][self._arm]
         measured = self._measured_pose(observation, q)
         commanded = self._commanded_pose(observation, measured)
+        if origin is not None:
+            q = origin[self._arm]
+            commanded = self._kinematics.forward(q)
         out = np.empty((len(deltas), len(self._arm)))
         for k, delta in enumerate(deltas):
             position, quaternion = self._integrate(commanded, delta, measured)

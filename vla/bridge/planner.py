@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Any, Literal, Protocol
 
@@ -57,10 +58,11 @@ class Planner:
             "latest": the newer replaces the older while the robot goes on; "ensemble": absolute targets for the same
             moment are averaged (`TemporalEnsemble`); "rtc": real-time chunking, the policy is told what is left of
             the last chunk and how late its answer will be.
-    With "rtc" the prefix is in the policy's own action units. Absolute groups continue, to the nearest period.
     Increments chain from the pose the robot was commanded to where its observations report one (extras `ee_target`),
     up to the environment's clamps and the gate's limits; else from the measured pose, with a seam of the tracking
-    error.
+    error. With "rtc" the prefix is in the policy's own action units, to the nearest period, and the increments of a
+    chunk chain from where the last chunk has the robot at the observation: another one may be in execution then, and
+    chunks that each went on from what is executed would lead two ways in turns.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Planner:
             raise ConfigError("Discrete moves are made one after the other", got=chunking, run="chunking=synchronous")
         self._continue, self._waits = chunking == "rtc", chunking == "synchronous" or stepwise
         self._ends = np.zeros(0)  # of the targets, from where the chunk begins
+        self._pauses = False  # whether the robot rests after them
         self._executed: ActionChunk | None = None
         self._last: ActionChunk | None = None
 
@@ -125,7 +128,7 @@ class Planner:
         """
         ends = execute * self._spec.control_dt
         if self._ends.size and np.isfinite(self._ends).all():
-            ends = float(self._ends[min(execute * self._targets.rows, len(self._ends)) - 1])
+            ends = float(self._ends[-1 if self._pauses else min(execute * self._targets.rows, len(self._ends)) - 1])
         return observed + max(ends, self._spec.control_dt) + (latency if self._waits else 0.0)
 
     def plan(self, observation: Observation, latency: float = 0.0, execute: int | None = None) -> ActionChunk:
@@ -136,23 +139,45 @@ class Planner:
                 real-time chunking.
             execute: actions after which a robot that waits begins to; None for all of the chunk.
         """
-        seen = self._targets.seen(observation)
+        seen, left = self._targets.seen(observation), None
         if not self._continue:
             chunks, self._memory, _ = self._policy.act([seen], self._memory, rng=self._rng)
         else:
-            delay = int(np.ceil(latency / self._spec.control_dt - 1e-6))
-            prefix = [left_over(self._last, observation.time, self._spec.control_dt)]
+            delay = self._periods(latency)
+            left = left_over(self._last, observation.time, self._spec.control_dt)
+            prefix = [left]
             chunks, self._memory, _ = self._policy.act([seen], self._memory, rng=self._rng, prefix=prefix, delay=delay)
-            self._last = chunks[0] if np.isfinite(chunks[0].actions).all() else None
         if self._clock is not None:
             latency = max(latency, self._clock.now() - observation.time)
-        going = None if self._waits else Going(self._executed, observation.time + latency)
-        targets = self._targets(chunks[0], observation, going)
+        chunk, origin = chunks[0], self._origin(left)
+        if self._continue:
+            if left is None:  # the robot stands still until then, and what it is told begins there
+                late = self._periods(latency) * self._spec.control_dt
+                chunk = ActionChunk(chunk.actions, chunk.times + late, chunk.observed_at)
+            self._last = chunk if np.isfinite(chunk.actions).all() else None
+        self._pauses = self._waits and latency > 0.0
+        going = None if self._waits else Going(self._executed, observation.time + latency, origin=origin)
+        if self._pauses:
+            going = Going(None, observation.time, len(chunk) if execute is None else execute)
+        targets = self._targets(chunk, observation, going)
         self._ends = targets.times - targets.times[:1] + self._spec.control_dt / self._targets.rows
         if self._waits:
-            return waited_for(targets, latency, None if execute is None else execute * self._targets.rows)
+            executed = None if self._pauses or execute is None else execute * self._targets.rows
+            return waited_for(targets, latency, executed)
         self._executed = targets if self._ensemble is None else self._ensemble(targets)
         return self._executed
+
+    def _periods(self, seconds: float) -> int:
+        """Whole control periods that `seconds` reach into."""
+        return math.ceil(seconds / self._spec.control_dt - 1e-6)
+
+    def _origin(self, left: ActionChunk | None) -> np.ndarray | None:
+        """[A] where the first action of what is `left` of the last chunk begins, or None where that is not planned."""
+        if left is None or self._last is None or self._executed is None:
+            return None
+        past = (len(self._last) - len(left)) * self._targets.rows
+        whole = len(self._executed) == len(self._last) * self._targets.rows
+        return self._executed.actions[past - 1] if whole and past > 0 else None
 
 
 def waited_for(chunk: ActionChunk, latency: float, execute: int | None = None) -> ActionChunk:
