@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..vla.bridge.base import BaseTargets
 from ..vla.bridge.chunking import JointTargets
 from ..vla.bridge.robots.calibrated import CalibratedDriver
 from ..vla.bridge.robots.driver import Driver
@@ -78,10 +79,14 @@ class FileRobot:
 
     def policy_spec(self) -> EnvSpec:
         """What a policy for this robot observes and commands."""
-        return self.file.spec
+        base = self.file.base
+        return self.file.spec if base is None else base.policy_spec(self.file.spec)
 
-    def targets(self, policy: EnvSpec, robot: EnvSpec) -> JointTargets:
+    def targets(self, policy: EnvSpec, robot: EnvSpec) -> JointTargets | BaseTargets:
         """From a policy's actions to the joints; Cartesian ones by the geometry that the file names."""
+        if (base := self.file.base) is not None:
+            limits = self.file.limits
+            return BaseTargets(policy=policy, robot=robot, limits=limits, step=base.step_m, turn=base.turn_step_rad)
         direct = {e.name for group in policy.action if group.kind == "joint_position" for e in group.elements}
         arm = [e.name for e in robot.action_elements if e.name not in direct]
         cartesian = any(group.kind == "ee_delta" for group in policy.action)

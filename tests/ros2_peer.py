@@ -2,14 +2,16 @@
 
 Its types are written down from the ROS 2 message definitions and serialised by Cyclone DDS itself. It publishes a
 joint state, an odometry and an image, and prints every command it gets and every remote endpoint it sees, as JSON.
-Usage: python ros2_peer.py DOMAIN PNG_AS_HEX [follow]; ends with its standard input. With `follow` its joints go where
-they are commanded to, as under a joint_trajectory_controller and a forward_command_controller, its picture moves, and
-its commands are not printed.
+Usage: python ros2_peer.py DOMAIN PNG_AS_HEX [follow | drive]; ends with its standard input. With `follow` its joints go
+where they are commanded to, as under a joint_trajectory_controller and a forward_command_controller, its picture moves,
+and its commands are not printed. With `drive` it is a base that does what its Twists say, and stands where none comes
+for half a second, as a diff_drive_controller does; there is no picture.
 """
 
 # Cyclone resolves the annotations of a type when it makes it, so they must not be strings.
 import io
 import json
+import math
 import select
 import sys
 import time
@@ -210,6 +212,30 @@ class Arm:
                 self.positions[name] = before[name] + (now - t0) / (t1 - t0) * (q - before[name])
 
 
+class Base:
+    """A differential drive."""
+
+    def __init__(self) -> None:
+        self.x, self.y, self.yaw, self.forward, self.turn = 1.5, -2.5, math.pi / 2, 0.0, 0.0
+        self.now = self.told = time.monotonic()
+
+    def take(self, sample: Twist) -> None:
+        self.advance(time.monotonic())
+        self.forward, self.turn, self.told = float(sample.linear.x), float(sample.angular.z), self.now
+
+    def advance(self, now: float) -> None:
+        if now - self.told > 0.5:
+            self.forward = self.turn = 0.0
+        dt, self.now = now - self.now, now
+        middle = self.yaw + self.turn * dt / 2
+        self.x += self.forward * dt * math.cos(middle)
+        self.y += self.forward * dt * math.sin(middle)
+        self.yaw += self.turn * dt
+
+    def pose(self) -> Pose:
+        return Pose(Point(self.x, self.y, 0.0), Quaternion(0.0, 0.0, math.sin(self.yaw / 2), math.cos(self.yaw / 2)))
+
+
 def moved(png: bytes) -> bytes:
     """The picture, shifted by a pixel every 20 ms."""
     with Image.open(io.BytesIO(png)) as image:
@@ -219,7 +245,8 @@ def moved(png: bytes) -> bytes:
     return out.getvalue()
 
 
-def main(number: int, image: bytes, follow: bool) -> None:
+def main(number: int, image: bytes, mode: str) -> None:
+    follow, drives = mode == "follow", mode == "drive"
     domain = Domain(number, CONFIG)
     me = DomainParticipant(number)
     # As ros2_control does: reliable publishers of state, subscriptions with the defaults of the middleware.
@@ -233,24 +260,32 @@ def main(number: int, image: bytes, follow: bool) -> None:
     }
     header = Header(Time(), "base")
     zeros = [0.0] * 36
-    arm, cycle = Arm(), 0
+    arm, base, cycle = Arm(), Base(), 0
     while not select.select([sys.stdin], [], [], 0.01)[0]:
         header.stamp = Time(int(time.time()), int(time.time() % 1 * 1e9))
         arm.advance(time.monotonic())
         writers["rt/joint_states"].write(JointState(header, list(arm.positions), list(arm.positions.values()), [], []))
         pose = Pose(Point(1.5, -2.5, 0.0), Quaternion(0.0, 0.0, 2**-0.5, 2**-0.5))
         twist = Twist(Vector3(0.25, 0.0, 0.0), Vector3(0.0, 0.0, -0.5))
-        odometry = Odometry(header, "base", PoseWithCovariance(pose, zeros), TwistWithCovariance(twist, zeros))
+        if drives:
+            base.advance(time.monotonic())
+            pose = base.pose()
+        odometry = Odometry(
+            Header(header.stamp, "odom"), "base", PoseWithCovariance(pose, zeros), TwistWithCovariance(twist, zeros)
+        )
         writers["rt/odom"].write(odometry)
         cycle += 1
-        if cycle % 4 == 0 or not follow:
+        if image and (cycle % 4 == 0 or not follow):
             picture = moved(image) if follow else image
             writers["rt/front/compressed"].write(CompressedImage(header, "png", list(picture)))
         for name, reader in readers.items():
             for sample in reader.take(16):
                 if not isinstance(sample, TAKEN[name]):
                     continue
-                if follow:
+                if drives:
+                    if isinstance(sample, Twist):
+                        base.take(sample)
+                elif follow:
                     arm.take(sample)
                 else:
                     say(topic=name, command=describe(sample))
@@ -262,4 +297,4 @@ def main(number: int, image: bytes, follow: bool) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), bytes.fromhex(sys.argv[2]), "follow" in sys.argv[3:])
+    main(int(sys.argv[1]), bytes.fromhex(sys.argv[2]), sys.argv[3] if sys.argv[3:] else "")

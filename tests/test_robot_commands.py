@@ -65,6 +65,14 @@ def test_the_simulated_arm_is_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert "camera 'wrist'" in capsys.readouterr().out
 
 
+def test_the_simulated_base_is_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["+env.houses=1", "+env.rooms=[2,2]", "+env.width=32", "+env.height=32", "+env.continuous=true"]
+    say = ["robot=simulated_base", "env=house/pointnav", "seconds=0.5", "move=true", *small]
+    assert doctor.main(say) == 0
+    told = capsys.readouterr().out
+    assert "camera 'head'" in told and "moves turned" in told
+
+
 # --- ROS 2 -----------------------------------------------------------------------------------------------------
 
 ROS2 = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tomllib
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
+from .description import checked, compile_mjcf, parse_xml
 from .limits import Limits
 
 Table = Mapping[str, Mapping[str, float]]
 """Joint → limit → value, any of `lower upper velocity acceleration jerk squeeze`; rad or m, and seconds."""
-LARGEST = 32 * 2**20
-"""Bytes of a robot description."""
 _NEEDED = ("lower", "upper", "velocity", "acceleration")
 _KNOWN = (*_NEEDED, "jerk", "squeeze")
 
@@ -27,9 +25,7 @@ def from_mjcf(path: Path | str) -> Table:
 
     MJCF knows no limit of velocity, acceleration or jerk.
     """
-    import mujoco
-
-    return of_model(mujoco.MjModel.from_xml_path(str(_checked(path))))
+    return of_model(compile_mjcf(path))
 
 
 def of_model(model: Any) -> Table:
@@ -57,13 +53,7 @@ def from_urdf(path: Path | str) -> Table:
 
     Raises `ConfigError` for a file that declares entities, which no robot needs and an attacker does.
     """
-    raw = _checked(path).read_bytes()
-    if b"<!DOCTYPE" in raw or b"<!ENTITY" in raw:
-        raise ConfigError("A robot description must not declare entities", got=str(path))
-    try:
-        root = ElementTree.fromstring(raw)
-    except ElementTree.ParseError as error:
-        raise ConfigError("This is not a URDF file", got=f"{path}: {error}") from error
+    root = parse_xml(path, "a URDF")
     table: dict[str, dict[str, float]] = {}
     for joint in root.iter("joint"):
         limit, kind = joint.find("limit"), joint.get("type")
@@ -82,7 +72,7 @@ def from_toml(path: Path | str) -> Table:
     Raises `ConfigError` for an unknown limit or a value that is not a finite number.
     """
     try:
-        data = tomllib.loads(_checked(path).read_text(encoding="utf-8"))
+        data = tomllib.loads(checked(path).read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("This is not a TOML file", got=f"{path}: {error}") from error
     return read_limits(data.get("limits"), path)
@@ -147,12 +137,3 @@ def _number(value: object, path: Path | str) -> float:
     if not math.isfinite(number):
         raise ConfigError(f"A limit in {path} is not a finite number", got=repr(value))
     return number
-
-
-def _checked(path: Path | str) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError("There is no such robot description", got=str(path))
-    if path.stat().st_size > LARGEST:
-        raise ConfigError("A robot description is too large", expected=f"at most {LARGEST} bytes", got=str(path))
-    return path

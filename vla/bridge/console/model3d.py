@@ -11,6 +11,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..collision import Posture
+from ..description import compile_mjcf
 
 SHOWN_GROUPS = 3
 """Geoms of the groups below this one are drawn: MuJoCo's viewer shows 0, 1 and 2, and collision hulls are in 3."""
@@ -99,12 +100,10 @@ def from_mjcf(path: str | Path, joints: Sequence[str]) -> Model3D:
 
     Raises `ConfigError` for a file that cannot be read or lacks a joint.
     """
-    import mujoco
-
     try:
-        model = mujoco.MjModel.from_xml_path(str(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError("The robot's model cannot be read", expected="an MJCF file", got=f"{path}: {error}") from None
+        model = compile_mjcf(path)
+    except ConfigError as error:
+        raise ConfigError("The robot's model cannot be read", expected="an MJCF file", got=str(error)) from None
     known = [model.joint(i).name for i in range(model.njnt)]
     missing = [name for name in joints if name not in known]
     if missing:

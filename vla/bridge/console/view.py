@@ -18,8 +18,10 @@ from ...errors import ConfigError, RobotError
 from .model3d import Model3D, Part
 
 HOST = "127.0.0.1"
-_EYE = np.array([1.15, -1.15, 0.75])
-"""Where the camera stands, from what it looks at [m]."""
+EYE = np.array([1.15, -1.15, 0.75])
+"""Where the camera stands at first, from what it looks at [m]."""
+FIELD_OF_VIEW = 0.75
+"""Of the camera, from top to bottom [rad]."""
 _BARE = b"""<style>
 [data-floating-window], .mantine-Paper-root, .mantine-Notification-root { display: none !important }
 html, body { background: #14171b }
@@ -95,7 +97,7 @@ class View:
         scene.add_grid("/floor", 4.0, 4.0, cell_size=0.1, section_size=0.5, cell_color=(52, 58, 66),
                        section_color=(72, 80, 90), plane_opacity=0.0, position=(0.0, 0.0, -0.002))  # fmt: skip
         camera = self._server.initial_camera
-        camera.position, camera.look_at, camera.fov = tuple(centre + _EYE), tuple(centre), 0.75
+        camera.position, camera.look_at, camera.fov = tuple(centre + EYE), tuple(centre), FIELD_OF_VIEW
 
     def _draw(self, number: int, part: Part) -> None:
         if part.body not in self._bodies:

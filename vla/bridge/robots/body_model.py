@@ -33,7 +33,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..collision import CollisionGuard
-from ..limit_files import LARGEST
+from ..description import LARGEST, compile_mjcf
 from ..limits import Limits
 from ..safety import Guard
 from ..zones import Box, Points, ZoneGuard
@@ -87,12 +87,7 @@ class BodyModel:
         return self._table[key]
 
     def _compiled(self) -> Any:
-        import mujoco
-
-        try:
-            return mujoco.MjModel.from_xml_path(str(self._path))
-        except ValueError as error:
-            raise ConfigError(f"{self._path} is not an MJCF file", got=str(error)) from error
+        return compile_mjcf(self._path)
 
     def posture(self, q: np.ndarray) -> np.ndarray:
         """Commanded joints [A] → `qpos` [nq]; what is not modelled or not the robot's stays as the file has it."""

@@ -30,6 +30,11 @@ class CommandedMotion:
         self._newest = -np.inf
         self._motion: Motion | None = None
 
+    @property
+    def newest(self) -> tuple[float, Motion] | None:
+        """The last command and what it is for [s]; None where there was none."""
+        return None if self._motion is None else (self._newest, self._motion)
+
     def follow(self, q: np.ndarray, t: float) -> bool:
         """Take over `q` [A] for `t` [s]; False, and nothing done, where `t` is past or not after the last one."""
         now = self._clock.now()

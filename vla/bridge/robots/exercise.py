@@ -19,6 +19,8 @@ SETTLE = 0.3
 """Seconds after the last new command in which a joint must have arrived."""
 LONGEST = 60.0
 """Of one motion [s]."""
+ENDLESS, FAR_ENOUGH = 1e3, 0.2
+"""A joint with a longer range has none, as the odometers of a base; it moves by so much [rad, m]."""
 STILL = 0.02
 """What a robot at rest may be seen to move [rad, m]."""
 
@@ -51,7 +53,8 @@ class _Course:
 
     def __init__(self, driver: Driver, amplitude: float, clock: Clock) -> None:
         self._driver, self._limits, self._clock = driver, driver.limits, clock
-        self._span = amplitude * (driver.limits.upper - driver.limits.lower)
+        span = driver.limits.upper - driver.limits.lower
+        self._span = np.where(span > ENDLESS, FAR_ENOUGH, amplitude * span)
         self._columns = joint_indices([e.name for e in driver.spec.action_elements], driver.limits.names)
         self._index = joint_indices([e.name for e in driver.spec.state], driver.limits.names)
 

@@ -31,6 +31,8 @@ cy = 240.0
 
 [plausibility]                    # when a sensor is taken to be broken: `sensors.Plausibility`
 late = 0.1
+
+A mobile base has the table [base] of `base_table` instead of groups, limits and calibration.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from ...errors import ConfigError, did_you_mean
 from ..limit_files import combine, read_limits
 from ..limits import Limits
 from ..sensors import Plausibility
+from .base_table import BaseTable
 from .body_model import BodyModel
 from .calibrated import JointCalibration
 
@@ -53,6 +56,7 @@ LARGEST = 2**20
 """Bytes of a robot's file."""
 _TOP = ("embodiment", "driver", "control_hz", "groups", "state", "units", "limits", "calibration", "cameras",
         "plausibility", "model", "workspace", "keep_out")  # fmt: skip
+_TOP_OF_BASE = ("embodiment", "driver", "control_hz", "base", "cameras", "plausibility")
 _UNSAID = ("name", "depth", "semantics")
 _CAMERA = (*(f.name for f in fields(Camera) if f.name not in _UNSAID), "distortion", "error")
 
@@ -68,6 +72,7 @@ class RobotFile:
         calibration: joint → how its raw value becomes the calibrated one.
         plausibility: of its sensors.
         model: its geometry, where the file names one.
+        base: where it is a mobile base.
         distortion: camera → coefficients k1 k2 p1 p2 k3 of its lens (Brown, Conrady), where they are known.
     """
 
@@ -80,6 +85,7 @@ class RobotFile:
     distortion: Mapping[str, tuple[float, ...]]
     plausibility: Plausibility
     model: BodyModel | None
+    base: BaseTable | None = None
 
     @staticmethod
     def load(path: Path | str) -> RobotFile:
@@ -88,6 +94,8 @@ class RobotFile:
         data = read_toml(path)
         driver = str(_needed(data, "driver", path))
         own = "options" if "." in driver else driver
+        if "base" in data:
+            return _base(data, driver, own, path)
         _known(data, (*_TOP, own), path)
         groups = _groups(_table(data, "groups", path), path)
         joints = [j for _, names in groups for j in names]
@@ -96,17 +104,14 @@ class RobotFile:
         ranges = {name: c.range for name, c in calibration.items() if c.range}
         limits = combine(joints, read_limits(_table(data, "limits", path), path), ranges)
         units: Mapping[str, str] = _table(data, "units", path, {})
-        cameras = _table(data, "cameras", path, {})
+        cameras, distortion = _cameras(data, path)
         elements = {name: Element(name, str(units.get(name, "rad"))) for name in (*joints, *state)}
         spec = EnvSpec(
-            embodiment=str(_needed(data, "embodiment", path)),
-            control_dt=1.0 / _positive(_needed(data, "control_hz", path), "control_hz", path),
-            cameras=tuple(_camera(name, row, path) for name, row in cameras.items()),
+            *_body(data, path),
+            cameras=cameras,
             state=tuple(elements[name] for name in state),
             action=tuple(_action(name, [elements[j] for j in names], limits) for name, names in groups),
         )
-        seen = {name: row["distortion"] for name, row in cameras.items() if "distortion" in row}
-        distortion = {n: _numbers(v, 5, f"cameras.{n}.distortion", path) for n, v in seen.items()}
         options = _table(data, own, path, {})
         plausibility = _plausibility(_table(data, "plausibility", path, {}), path)
         model = _model(data, path, limits)
@@ -118,6 +123,30 @@ class RobotFile:
         rows = [self.calibration[n].raw_limits(self.limits, i) for i, n in enumerate(self.limits.names)]
         columns = {key: None if rows[0][key] is None else [row[key] for row in rows] for key in rows[0]}
         return Limits.from_json({"names": self.limits.names, **columns})
+
+
+def _base(data: Mapping[str, Any], driver: str, own: str, path: Path) -> RobotFile:
+    _known(data, (*_TOP_OF_BASE, own), path)
+    base = BaseTable.read(_table(data, "base", path), path)
+    cameras, distortion = _cameras(data, path)
+    spec = base.robot_spec(*_body(data, path), cameras)
+    plausibility = _plausibility(_table(data, "plausibility", path, {}), path)
+    options = _table(data, own, path, {})
+    return RobotFile(path, driver, options, spec, base.limits, {}, distortion, plausibility, None, base)
+
+
+def _body(data: Mapping[str, Any], path: Path) -> tuple[str, float]:
+    """Embodiment and control period [s]."""
+    hz = _positive(_needed(data, "control_hz", path), "control_hz", path)
+    return str(_needed(data, "embodiment", path)), 1.0 / hz
+
+
+def _cameras(data: Mapping[str, Any], path: Path) -> tuple[tuple[Camera, ...], dict[str, tuple[float, ...]]]:
+    """The cameras, and the distortion of those that say it."""
+    table = _table(data, "cameras", path, {})
+    cameras = tuple(_camera(name, row, path) for name, row in table.items())
+    seen = {name: row["distortion"] for name, row in table.items() if "distortion" in row}
+    return cameras, {n: _numbers(v, 5, f"cameras.{n}.distortion", path) for n, v in seen.items()}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

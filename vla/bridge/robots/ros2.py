@@ -36,6 +36,7 @@ class Topics:
         joint_states: topic of the joints; only read where the spec's state has joints.
         odometry: topic of the base.
         odometry_state: state element → one of `ros2_sensors.ODOMETRY_FIELDS`.
+        odometry_frames: what its `header.frame_id` and `child_frame_id` must be; anything where None.
         cameras: camera → topic. One that ends in `/compressed` carries `CompressedImage`, any other `Image`.
         domain: ROS_DOMAIN_ID.
         network: interface by name or address; loopback unless said otherwise.
@@ -45,6 +46,7 @@ class Topics:
     joint_states: str = "/joint_states"
     odometry: str = "/odom"
     odometry_state: Mapping[str, str] = field(default_factory=dict)
+    odometry_frames: tuple[str, str] | None = None
     cameras: Mapping[str, str] = field(default_factory=dict)
     domain: int = 0
     network: str = "127.0.0.1"
@@ -88,7 +90,7 @@ class Ros2Robot(Driver):
         _same("action group", [g.name for g in spec.action], topics.controllers)
         self.spec, self.limits, self._patience = spec, limits, patience
         self._clock = clock or MonotonicClock()
-        self._senses = Senses(spec, topics.odometry_state, self._clock)
+        self._senses = Senses(spec, topics.odometry_state, self._clock, topics.odometry_frames)
         if bus is None:
             from .ros2_dds import Participant
 

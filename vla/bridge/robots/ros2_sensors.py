@@ -41,16 +41,19 @@ class Senses:
         spec: its state elements are joints, unless `odometry` has them.
         odometry: state element → one of `ODOMETRY_FIELDS`.
         clock: on which arrivals are dated.
+        frames: the fixed frame and that of the base, in which odometry must be; any where None.
     """
 
-    def __init__(self, spec: EnvSpec, odometry: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self, spec: EnvSpec, odometry: Mapping[str, str], clock: Clock, frames: tuple[str, str] | None = None
+    ) -> None:
         unknown = sorted({v for v in odometry.values() if v not in ODOMETRY_FIELDS})
         if unknown:
             raise ConfigError("Odometry has no such field", got=", ".join(unknown), exists=ODOMETRY_FIELDS)
         odd = [c.name for c in spec.cameras if c.depth or c.semantics] + sorted(spec.extras)
         if odd:
             raise ConfigError("A ROS 2 robot serves joints, odometry and colour images only", got=", ".join(odd))
-        self._spec, self._clock = spec, clock
+        self._spec, self._clock, self._frames = spec, clock, frames
         self._sources = [odometry.get(e.name) for e in spec.state]
         self._wanted = {e.name for e in spec.state} | {c.name for c in spec.cameras} | set(odometry.values())
         self._lock = threading.Lock()
@@ -82,6 +85,10 @@ class Senses:
         """A `nav_msgs/Odometry`."""
         message = self._decoded("odometry", ODOMETRY, payload)
         if message is None:
+            return
+        frames = (message["header"]["frame_id"], message["child_frame_id"])
+        if self._frames is not None and frames != self._frames:
+            self.problems["odometry"] = f"odometry of '{frames[1]}' in '{frames[0]}', not {self._frames[::-1]}"
             return
         pose, twist = message["pose"]["pose"], message["twist"]["twist"]
         at, q = pose["position"], pose["orientation"]
