@@ -75,9 +75,8 @@ class DeployConfig:
             raise ConfigError("To take over in the console, there must be one", run="console=true")
         if (self.takeover or self.rerun) and self.virtual:
             raise ConfigError("'takeover' and 'rerun' are for a run in real time", run="leave virtual=true away")
-        if (self.console or self.shadow) and self.virtual:
-            what = "console=true" if self.console else "shadow=true"
-            raise ConfigError(f"{what} is for real time", run="leave virtual=true away")
+        if self.console and self.virtual:
+            raise ConfigError("console=true is for real time", run="leave virtual=true away")
         if self.baseline is not None and not self.virtual:
             raise ConfigError("Only a run in virtual time compares with a baseline", run="add virtual=true")
 

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ..vla.bridge.client import RemotePolicy
 from ..vla.bridge.clock import MonotonicClock
 from ..vla.bridge.console.link import Told
 from ..vla.bridge.planner import Planner
 from ..vla.bridge.process import Status
 from ..vla.bridge.realtime import stolen_seconds
-from ..vla.bridge.session import Episode, Outcome, Session
+from ..vla.bridge.session import Episode, Outcome, PolicyUnreachable, Session
 from ..vla.config import Config
 from ..vla.errors import RobotError
 from .deploy_config import DeployConfig, load_policy
@@ -50,7 +51,8 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: Simulated | FileRob
         told = policy if web is None else Told(policy, web)
         planner = Planner(policy=told, spec=spec, targets=targets, chunking=cfg.chunking, clock=MonotonicClock())
         planner.warm_up()
-        stolen, unrecorded = stolen_seconds(), ""
+        alive = (lambda: policy.alive) if isinstance(policy, RemotePolicy) else None
+        stolen, unrecorded, unreachable = stolen_seconds(), "", ""
         turns = Turns(web, session, cfg.seconds, console)
         try:
             with (
@@ -63,7 +65,10 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: Simulated | FileRob
                     if not turns.next():
                         break
                     try:
-                        outcomes.append(session.run(episode, pilot, line.show))
+                        outcomes.append(session.run(episode, pilot, line.show, alive=alive))
+                    except PolicyUnreachable as error:  # it is tried again until the time is over
+                        unreachable = warn_once(console, f"Waiting for {cfg.checkpoint}: {error.what}", unreachable)
+                        continue
                     except RobotError:
                         if not turns.forestalled:
                             raise

@@ -14,16 +14,22 @@ from rich.text import Text
 
 from ..vla.bridge.session import Outcome
 from ..vla.config import Config
+from ..vla.errors import WayhandError
 from ..vla.evaluation.statistics import wilson
 from .deploy_config import DeployConfig
 
 
 def save(cfg: DeployConfig, config: Config, result: Mapping[str, Any], console: Console) -> None:
-    cfg.folder.mkdir(parents=True, exist_ok=True)
+    """Raises `WayhandError` where the disk does not take it: the run is over by then, and its table shown."""
     path = cfg.folder / "deploy.json"
     temporary = path.with_suffix(".json.partial")
-    temporary.write_text(json.dumps({"config": config.to_dict(), **result}, indent=1), encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        cfg.folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps({"config": config.to_dict(), **result}, indent=1), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        got = f"{error.strerror}: {path}"
+        raise WayhandError("The report cannot be written", got=got, run="deploy … out=ELSEWHERE") from None
     console.print(f"report {path}", soft_wrap=True)
 
 

@@ -81,7 +81,11 @@ def in_virtual_time(cfg: DeployConfig, config: Config, factory: Simulated, conso
                 left = (time.monotonic() - began) * (len(episodes) / len(outcomes) - 1)
                 wins = sum(bool(o.success) for o in outcomes)
                 console.print(f"{len(outcomes)}/{len(episodes)} · {wins} succeeded · {left:.0f} s left")
-    result: dict[str, Any] = {"mode": "virtual time", "loop": total(reports), **summary(outcomes)}
+    result: dict[str, Any] = {
+        "mode": "virtual time, the robot not moved" if cfg.shadow else "virtual time",
+        "loop": total(reports),
+        **summary(outcomes),
+    }
     if theirs:
         difference = paired_difference([bool(o.success) for o in outcomes], theirs)
         result["paired"] = {"baseline": str(cfg.baseline), "baseline_success": sum(theirs), **asdict(difference)}

@@ -88,16 +88,16 @@ class Recording:
         kept, asked = 0, None
         try:
             while kept < self._cfg.episodes and asked is not Request.LEAVE and self._started(kept):
-                asked, lasted = self._one(writer, self._cfg.seed + kept)
-                keep = asked in (None, Request.GO)
-                kept += keep
-                self._console.print(Text(f"{'kept' if keep else 'discarded'} after {lasted:.1f} s"))
+                asked, lasted, new = self._one(writer, self._cfg.seed + kept)
+                kept += new
+                done = "kept" if new else "not recorded" if asked in (None, Request.GO) else "discarded"
+                self._console.print(Text(f"{done} after {lasted:.1f} s"))
         except KeyboardInterrupt:
             self._console.print("Interrupted; what was kept is safe.")
         return kept
 
-    def _one(self, writer: EpisodeSink, seed: int) -> tuple[Request | None, float]:
-        """Record one episode; what ended it, None for its time, and after how long [s]."""
+    def _one(self, writer: EpisodeSink, seed: int) -> tuple[Request | None, float, bool]:
+        """Record one episode; what ended it, None for its time, after how long [s], and whether it was written."""
         asked: list[Request] = []
         lasted = 0.0
 
@@ -111,9 +111,10 @@ class Recording:
         about = {**self._about, "episode": {"seed": seed, "options": {}}, "demonstrator": "nobody of ours"}
         episode = watch(self._robot, self._clock, self._cfg.seconds, go_on, about)
         ended = asked[0] if asked else None
-        if episode is not None and ended in (None, Request.GO):
-            writer.append(episode)
-        return ended, lasted
+        if episode is None or ended not in (None, Request.GO):
+            return ended, lasted, False
+        writer.append(episode)
+        return ended, lasted, True
 
     def _started(self, kept: int) -> bool:
         """Wait for the human where there is a terminal; False where they leave."""

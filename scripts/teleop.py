@@ -153,18 +153,19 @@ class Demonstrations:
         session, pilot = self._session, self._pilot
         try:
             while kept < self._cfg.episodes and self._started(kept):
-                episode = Episode(seed, self._cfg.options, 1, 0.0)
+                self._line.show(f"{kept} kept · scene {seed} is prepared")
+                episode, before = Episode(seed, self._cfg.options, 1, 0.0), session.recorded
                 session.panel.phase = DRIVING
                 outcome = session.run(episode, pilot, self._line.running(kept, seed), self._keep)
                 session.panel.phase = WAITING
-                keep = self._keep(outcome)
-                self._console.print(Text(f"scene {seed}: {'kept' if keep else 'discarded'} {self._why(outcome)}"))
+                new = session.recorded - before
+                self._console.print(Text(f"scene {seed}: {self._end(outcome, new)}"))
+                kept, seed = kept + new, seed + new
                 if session.recording_warning:
                     self._console.print(Text(session.recording_warning, "yellow"), soft_wrap=True)
                     break
                 if pilot.request is Request.LEAVE:
                     break
-                kept, seed = kept + keep, seed + keep
         except KeyboardInterrupt:
             self._console.print("Interrupted: the robot is at rest; what was kept is safe.")
         if session.estop.pressed:
@@ -177,10 +178,12 @@ class Demonstrations:
             return self._pilot.request is Request.GO
         return bool(outcome.success)
 
-    def _why(self, outcome: Outcome) -> str:
+    def _end(self, outcome: Outcome, new: int) -> str:
+        """What became of an episode of which `new`, 1 or 0, are in the dataset, and why."""
         by_human = self._pilot.request is not None
         reason = outcome.reason or ("success" if outcome.success else "you said so" if by_human else "the time is over")
-        return f"after {outcome.seconds:.1f} s: {reason}"
+        done = "kept" if new else "not recorded" if self._keep(outcome) else "discarded"
+        return f"{done} after {outcome.seconds:.1f} s: {reason}"
 
     def _started(self, kept: int) -> bool:
         """Wait for the human; False where they leave or the robot is stopped."""

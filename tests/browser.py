@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import simplejpeg
 from websockets.sync.client import connect
 
 WAIT = 40.0
@@ -169,6 +171,17 @@ class Browser:
         )
         for step in ("mousePressed", "mouseReleased") if kind == "click" else (f"mouse{kind}",):
             self.call("Input.dispatchMouseEvent", type=step, x=where[0], y=where[1], button="left", clickCount=1)
+
+    def move(self, x: float, y: float, button: str = "Moved", held: bool = False) -> None:
+        """The mouse comes to a pixel; there it is "Pressed" or "Released", or goes on `held`."""
+        down = held or button != "Moved"
+        pressed = {"button": "left", "buttons": 1, "clickCount": 1} if down else {}
+        self.call("Input.dispatchMouseEvent", type=f"mouse{button}", x=x, y=y, **pressed)
+
+    def pixels(self) -> np.ndarray:
+        """uint8 [H W 3], the window."""
+        taken = self.call("Page.captureScreenshot", format="jpeg", quality=95)["data"]
+        return simplejpeg.decode_jpeg(base64.b64decode(taken))
 
     def picture(self, path: Path) -> None:
         """A PNG of the window."""

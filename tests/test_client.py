@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websocket
 
 from wayhand.vla.bridge import local_memory, wire
-from wayhand.vla.bridge.client import RemotePolicy
+from wayhand.vla.bridge.client import Counters, RemotePolicy
 from wayhand.vla.bridge.local import LocalServer
 from wayhand.vla.bridge.messages import EXTENSIONS, SEQUENCE, Terms
 from wayhand.vla.bridge.replay import NullPolicy, ReplayPolicy
@@ -339,6 +339,14 @@ def test_a_server_that_begins_otherwise_is_not_used(metadata: Any) -> None:
 
 def test_lost_late_doubled_and_reordered_answers_never_take_another_s_place() -> None:
     """Frames of a bad network: each request is answered now, later, twice or never, in any order."""
+    for timeout in (0.05, 0.3, 2.0):  # what is late on this machine
+        counters = bad_network(timeout)
+        if counters.stale and counters.answers:
+            break
+    assert counters.timeouts > 0 and counters.stale > 0 and counters.answers > 0
+
+
+def bad_network(timeout: float) -> Counters:
     rng, held = np.random.default_rng(0), []
 
     def answer(request: dict[str, Any], k: int) -> list[bytes | str]:
@@ -352,9 +360,14 @@ def test_lost_late_doubled_and_reordered_answers_never_take_another_s_place() ->
             held.clear()
         return out
 
-    with fake(answer) as address, remote(address, timeout=0.05, patience=0.06) as there:
+    with ExitStack() as stack:
+        address = stack.enter_context(fake(answer))
+        try:
+            there = stack.enter_context(remote(address, timeout=timeout, patience=1.2 * timeout))
+        except RobotError:  # not even that fast
+            return Counters()
         memory, got = None, []
-        for k in range(60):
+        for k in range(60 if timeout < 0.1 else 12):
             seen = observation(k, time=float(k))
             try:
                 memory = memory or there.init(SPEC, [0])
@@ -364,7 +377,8 @@ def test_lost_late_doubled_and_reordered_answers_never_take_another_s_place() ->
             assert chunks[0].observed_at == k and (chunks[0].actions == k).all() and (chunks[0].times > k).all()
             got.append(k)
         counters = there.counters
-    assert got == sorted(got) and len(got) == counters.answers and counters.timeouts > 0 and counters.stale > 0
+    assert got == sorted(got) and len(got) == counters.answers
+    return counters
 
 
 # --- openpi's server -------------------------------------------------------------------------------------------

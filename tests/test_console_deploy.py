@@ -29,7 +29,6 @@ NOTHING = ["checkpoint=none", "env=tabletop/pick"]
         (["console=true", "console_port=99999"], "out of range"),
         (["console=true", "console_certificate=cert.pem"], "certificate and its key"),
         (["console=true", "virtual=true"], "console=true is for real time"),
-        (["shadow=true", "virtual=true"], "shadow=true is for real time"),
     ],
 )
 def test_mistakes_are_told_before_anything_starts(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bridge_body import CARTESIAN, Plane, Steady, StickBody
+from bridge_body import CARTESIAN, Plane, Steady, StickBody, unstarved
 
 from wayhand.scripts.cli import main as cli
 from wayhand.vla.bridge.chunking import JointTargets
@@ -43,13 +43,16 @@ def test_a_run_is_seen_and_the_views_death_costs_nothing(tmp_path: Path) -> None
         targets = JointTargets(policy=CARTESIAN, robot=session.spec, kinematics=Plane())
         planner = Planner(policy=Steady(0.02), spec=CARTESIAN, targets=targets)
         with LiveView(session.spec, session.names, path):
-            assert not session.run(Episode(0, {}, 4, 0.0), planner).reason
+            assert not unstarved(lambda: session.run(Episode(0, {}, 4, 0.0), planner)).reason
         with LiveView(session.spec, session.names, tmp_path / "other.rrd") as view:
 
             def kill(status: Status, seconds: float) -> None:
-                os.kill(view.pid or 0, signal.SIGKILL)
+                if not killed:
+                    killed.append(seconds)
+                    os.kill(view.pid or 0, signal.SIGKILL)
 
-            outcome = session.run(Episode(1, {}, 4, 0.0), planner, kill)
+            killed: list[float] = []
+            outcome = unstarved(lambda: session.run(Episode(1, {}, 4, 0.0), planner, kill))
             assert outcome.seconds > 1.5 and not outcome.reason, "the run goes on to its end"
     chunks = list(chunk.RrdReader(path).stream())
     entities = {c.entity_path for c in chunks}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bridge_body import CARTESIAN, Plane, Steady, StickBody
+from bridge_body import CARTESIAN, STARVED, Plane, Steady, StickBody, unstarved
 
 from wayhand.datasets.check import validate
 from wayhand.datasets.store import Dataset, open_for_append
@@ -35,24 +35,25 @@ def test_a_killed_recorder_costs_its_episode_and_nothing_else(tmp_path: Path) ->
     path = tmp_path / "runs"
     with make_session(path) as session:
         planner = make_planner(session)
-        assert session.run(Episode(0, {}, 4, 0.0), planner).success
-        recorder = session._recorder
-        assert recorder is not None and recorder.pid is not None and not session.recording_warning
+        assert unstarved(lambda: session.run(Episode(0, {}, 4, 0.0), planner)).success
+        recorder, safe = session._recorder, session.recorded
+        assert recorder is not None and recorder.pid is not None and not session.recording_warning and safe
 
         def kill(status: Status, seconds: float) -> None:
-            if seconds > 0.3:
+            if status.chunks > 0 and not session.recording_warning:
                 os.kill(recorder.pid or 0, signal.SIGKILL)
 
-        outcome = session.run(Episode(1, {}, 4, 0.0), planner, kill)
+        outcome = unstarved(lambda: session.run(Episode(1, {}, 4, 0.0), planner, kill))
         assert outcome.success and not outcome.reason, "the run goes on"
-        assert "exit code -9" in session.recording_warning and "1 episodes before are safe" in session.recording_warning
-        assert session.run(Episode(2, {}, 4, 0.0), planner).success
-        assert session.finish()["latches"] == []
+        warning = session.recording_warning
+        assert "exit code -9" in warning and f"{safe} episodes before are safe" in warning
+        assert unstarved(lambda: session.run(Episode(2, {}, 4, 0.0), planner)).success
+        assert all(reason.startswith(STARVED) for reason in session.finish()["latches"])
     assert validate(path).ok
     dataset = Dataset(path)
-    assert len(dataset) == 1 and dataset.hash() == dataset.hash(verify=True)
+    assert len(dataset) == safe and dataset.hash() == dataset.hash(verify=True)
     with open_for_append(path) as writer:
-        assert writer.append(dataset.episode(0)) == 1
+        assert writer.append(dataset.episode(0)) == safe
 
 
 def test_a_run_in_real_time_is_an_episode(tmp_path: Path) -> None:

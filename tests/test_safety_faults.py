@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from wayhand.vla.bridge.sensors import CameraWatch, JointWatch, Plausibility
 from wayhand.vla.bridge.session import Episode
 from wayhand.vla.bridge.virtual import run_virtual
 from wayhand.vla.bridge.watchdog import BEAT, Watchdog, silence_limit
-from wayhand.vla.contract import ActionChunk, Observation
+from wayhand.vla.contract import ActionChunk, EnvSpec, Observation
 from wayhand.vla.errors import ConfigError
 
 
@@ -67,8 +68,9 @@ def test_healthy_noisy_sensors_stop_nothing() -> None:
 def test_a_broken_sensor_latches_within_three_frames_or_two_ticks(fault: Fault, reason: str) -> None:
     outcome, loop, path = drive(fault)
     assert outcome.reason.startswith(reason) and not outcome.success
-    within = 3 * 0.05 if fault.kind in CAMERA_FAULTS else 2 * loop.dt
-    assert 0.5 - 1e-9 <= outcome.seconds <= 0.5 + within + loop.dt + 1e-9
+    # The first bad frame or state is that of 0.5 s; the outcome is told one tick after the latch.
+    last = 2 * 0.05 if fault.kind in CAMERA_FAULTS else loop.dt
+    assert 0.5 - 1e-9 <= outcome.seconds - loop.dt <= 0.5 + last + 1e-9
     assert_safe(path)
 
 
@@ -85,6 +87,52 @@ def test_images_out_of_order_are_skipped_and_dropped_ones_are_no_fault() -> None
     assert not loop.gate.report.latches
     outcome, _, _ = drive(Fault(kind="dropped", amount=0.3), goal=0.6)
     assert outcome.success
+
+
+class Slow(StickBody):
+    """Its camera takes 5 pictures a second; between two the last one is shown, with its time."""
+
+    def observe(self) -> Observation:
+        observation = super().observe()
+        if round(observation.time / 0.05) % 4 == 0:
+            self._shown = observation
+        times = {**observation.times, "front": self._shown.times["front"]}
+        return replace(observation, images=self._shown.images, times=times)
+
+
+@pytest.mark.parametrize(("old", "planned"), [(0.15, {0.0, 0.05, 0.1, 0.15}), (0.04, {0.0})])
+def test_a_camera_at_5_fps_is_planned_from_while_its_picture_is_fresh(old: float, planned: set[float]) -> None:
+    ages: list[float] = []
+
+    class Noting(Steady):
+        def chunk_for(self, observation: Observation, call: int) -> ActionChunk:
+            ages.append(round(observation.times["state"] - observation.times["front"], 6))
+            return super().chunk_for(observation, call)
+
+    targets = JointTargets(policy=CARTESIAN, robot=ROBOT, kinematics=Plane())
+    planner = Planner(policy=Noting(0.02), spec=CARTESIAN, targets=targets)
+    settings = LoopSettings(plausibility=Plausibility(old_image=old))
+    _, loop = run_virtual(Episode(0, {}, 1, 0.0), Slow(goal=9.0), planner, settings)
+    assert set(ages) == planned, "nothing older is inferred from"
+    assert not loop.gate.report.latches, "slow is not frozen"
+
+
+@pytest.mark.parametrize("wrong", [(3, 4, 4), (4, 4, 4), (4, 4, 1)])
+def test_pictures_with_their_channels_elsewhere_are_named(wrong: tuple[int, ...]) -> None:
+    seen = StickBody().observe()
+    seen.images["front"] = np.zeros(wrong, np.uint8)
+    usable, fault = CameraWatch(ROBOT).judge(seen, 0.0)
+    assert not usable and fault == f"camera 'front' gives uint8 {wrong}, not uint8 (4, 4, 3)"
+
+
+def test_a_camera_that_freezes_while_the_arm_creeps_is_found_too() -> None:
+    """Slower than what counts as motion from one picture to the next."""
+    watch, faults = CameraWatch(ROBOT), []
+    for k in range(40):
+        seen = StickBody().observe()
+        at = {"state": 0.05 * k, "front": 0.05 * k}
+        faults.append(watch.judge(replace(seen, times=at, state=seen.state + np.float32(0.0011 * k)), 0.05 * k)[1])
+    assert faults[-1] == "camera 'front' is frozen for 3 images"
 
 
 def test_a_camera_at_5_fps_is_late_by_its_age() -> None:
@@ -140,25 +188,40 @@ def test_unknown_faults_are_refused() -> None:
 
 
 @pytest.mark.parametrize("row", [0, 8, 15])
-@pytest.mark.parametrize(("number", "passes"), [(np.nan, False), (np.inf, False), (-np.inf, False), (5e-324, True)])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 5e-324, -2e-308])
+@pytest.mark.parametrize("spec", [CARTESIAN, ROBOT], ids=["increments", "joints"])
+@pytest.mark.parametrize("clean", [False, True], ids=["for good", "once"])
 def test_one_poisoned_number_anywhere_in_a_chunk_never_reaches_the_driver(
-    row: int, number: float, passes: bool
+    row: int, number: float, spec: EnvSpec, clean: bool
 ) -> None:
+    """The eleventh chunk is poisoned, and so are all after it or none."""
+
     class Poisoned(Steady):
         def chunk_for(self, observation: Observation, call: int) -> ActionChunk:
             chunk = super().chunk_for(observation, call)
-            if call == 10:
-                chunk = ActionChunk(chunk.actions.astype(np.float64), chunk.times, chunk.observed_at)
+            chunk = ActionChunk(chunk.actions.astype(np.float64), chunk.times, chunk.observed_at)
+            if spec is ROBOT:
+                chunk.actions[:] = observation.state[[1, 2, 0]]
+                chunk.actions[:, 0] += 0.01 * np.arange(1, self.chunk + 1)
+            if call == 10 or (call > 10 and not clean):
                 chunk.actions[row, 1] = number
             return chunk
 
     body = StickBody(goal=9.0)
-    targets = JointTargets(policy=CARTESIAN, robot=ROBOT, kinematics=Plane())
-    planner = Planner(policy=Poisoned(0.02), spec=CARTESIAN, targets=targets)
+    targets = JointTargets(policy=spec, robot=ROBOT, kinematics=Plane())
+    planner = Planner(policy=Poisoned(0.02, spec), spec=spec, targets=targets)
     outcome, loop = run_virtual(Episode(0, {}, 1, 0.0), body, planner, LoopSettings())
-    assert_safe(np.array(body.trace))
-    assert loop.gate.report.rejected_chunks == (0 if passes else 1)
-    assert outcome.reason == "" if passes else "not finite" in outcome.reason
+    path, rejected = np.array(body.trace), loop.gate.report.rejected_chunks
+    assert_safe(path)
+    assert not ((path != 0) & (np.abs(path) < np.finfo(np.float64).tiny)).any(), "nor a denormal one"
+    if not np.isfinite(number):
+        assert rejected == 1 and "not finite" in outcome.reason
+    elif spec is CARTESIAN:  # it is nothing beside the pose that it is added to
+        assert rejected == 0 and outcome.reason == ""
+    elif clean:  # the chunk before it goes on until the next one
+        assert rejected == 1 and outcome.reason == ""
+    else:
+        assert rejected > 10 and outcome.reason == "no valid action for 100 ms"
 
 
 # --- time and life ---------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from wayhand.vla.bridge.teleop.hand import Hand, Request
 from wayhand.vla.bridge.teleop.human import CHUNK, FULL_STROKE, MOVING, HumanPolicy, Speed
 from wayhand.vla.bridge.teleop.keys import LINGER, KeyboardHand, split_keys
 from wayhand.vla.bridge.teleop.linux_input import EV_ABS, EV_KEY, EV_SYN, EVENT, SYN_DROPPED, open_gamepad
+from wayhand.vla.bridge.teleop.pilots import HumanPilot
 from wayhand.vla.bridge.teleop.poses import pose_difference
 from wayhand.vla.contract import Observation
 from wayhand.vla.errors import ConfigError, RobotError
@@ -118,8 +119,12 @@ def test_a_terminal_is_read_and_left_as_it_was(stop: Presses) -> None:
         before = termios.tcgetattr(slave)
         with KeyboardHand(stop=stop, fd=slave) as keys:
             assert keys.listening
-            os.write(master, b"r")
-            assert wait_for(lambda: keys.read(time.monotonic()).direction[2] == 1.0)
+
+            def typed_and_seen() -> bool:  # a tap lasts a moment, which a busy machine may miss
+                os.write(master, b"r")
+                return keys.read(time.monotonic()).direction[2] == 1.0
+
+            assert wait_for(typed_and_seen)
             assert wait_for(lambda: not keys.read(time.monotonic()).direction.any())
             os.write(master, b" ")
             assert wait_for(lambda: stop.by == ["keyboard"])
@@ -355,3 +360,28 @@ def test_a_difference_of_poses_leads_from_one_to_the_other(
     position, quaternion = integrate_pose(before, delta, before)
     np.testing.assert_allclose(position, after[0], atol=1e-9)
     assert abs(abs(quaternion @ after[1]) - 1.0) < 1e-9 and np.linalg.norm(delta[3:]) <= np.pi + 1e-6
+
+
+# --- episodes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", list(Request))
+def test_nothing_is_kept_before_the_human_could_drive(stop: Presses, request_: Request) -> None:
+    """The key that starts an episode, hit twice or while the scene is prepared, ends none; the others always count."""
+    keys = KeyboardHand(stop=stop)
+    key = {Request.GO: b"\r", Request.DISCARD: b"\x7f", Request.LEAVE: b"x"}[request_]
+    human = HumanPolicy(device=keys, robot=ROBOT)
+    targets = JointTargets(policy=human.spec, robot=ROBOT, kinematics=Plane())
+    pilot = HumanPilot(Planner(policy=human, spec=ROBOT, targets=targets), keys)
+    for typed_while_waiting in (b"", key):
+        keys.feed(typed_while_waiting, 0.0)
+        pilot.reset(0)
+        assert not pilot.finished, "what was typed before the episode is forgotten"
+    keys.feed(key, 0.1)
+    assert pilot.finished is (request_ is not Request.GO)
+    pilot.reset(0)
+    keys.feed(b"\r", 0.2)
+    pilot.plan(StickBody().observe())
+    assert not pilot.finished
+    keys.feed(key, 0.3)
+    assert pilot.finished and pilot.request is request_

@@ -54,6 +54,11 @@ class Link(Protocol):
     @property
     def usable(self) -> bool: ...
 
+    @property
+    def alive(self) -> bool:
+        """False once the server has closed its end, between two requests too; never waits."""
+        ...
+
     def reset(self, session: int, told: Mapping[str, Any], deadline: float) -> None: ...
 
     def infer(
@@ -140,6 +145,12 @@ class RemotePolicy:
     def spec(self) -> EnvSpec:
         assert self._spec is not None, "checked when the first connection was made"
         return self._spec
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is not known to be broken: a server that dies between two requests is gone at once.
+        Never waits."""
+        return self._link is not None and self._link.usable and self._link.alive
 
     @property
     def terms(self) -> Terms:

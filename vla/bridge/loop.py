@@ -207,23 +207,28 @@ class ControlLoop:
         """Tick on absolute deadlines while `keep_on(deadline)`.
 
         A tick that overruns costs the periods it covered, which are counted as missed and not made up: catching up
-        would send several commands at once. One that comes later than the grace latches: the robot was without us.
+        would send several commands at once. One that comes or ends later than the grace latches.
         """
         clock, timing = self._clock, self.timing
         origin = clock.now() + self.dt
         index = 0
         while keep_on(deadline := origin + index * self.dt):
             woken = self._sleep_until(deadline)
-            if woken - deadline > self._grace:
-                self.gate.latch(f"the loop was blocked for {(woken - deadline) * 1000:.0f} ms")
+            self._excuse(woken - deadline)
             self._lateness = woken - deadline
             self.tick(deadline)
             done = clock.now()
+            self._excuse(done - deadline - self.dt)
             timing.lateness.add(self._lateness)
             timing.work.add(done - woken)
             over = int((done - deadline) / self.dt)
             timing.missed += over
             index += 1 + over
+
+    def _excuse(self, late: float) -> None:
+        """Stop where the robot was without us for `late` seconds, before a tick or within one."""
+        if late > self._grace:
+            self.gate.latch(f"the loop was blocked for {late * 1000:.0f} ms")
 
     def _sleep_until(self, deadline: float) -> float:
         """The time of waking up."""

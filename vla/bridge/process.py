@@ -239,9 +239,12 @@ class _Served:
         self._measured_at = observation.times["state"]
 
     def _obey(self) -> None:
-        self._control_seen = self._link.control.count
-        record = self._link.control.latest()
-        assert record is not None
+        """Everything that was asked, in order: what comes close behind a RUN does not take its place."""
+        records, self._control_seen = self._link.control.since(self._control_seen)
+        for record in records:
+            self._take(record)
+
+    def _take(self, record: Mapping[str, np.ndarray]) -> None:
         self._mode, epoch = int(record["mode"]), int(record["epoch"])
         if self._mode == FAULT:
             self._gate.latch(decode_text(record["reason"]))

@@ -20,6 +20,8 @@ from .motion import Limiter, Motion
 
 __all__ = ["GateReport", "Guard", "Limits", "SafetyGate", "joint_indices"]
 
+_SMALLEST = np.finfo(np.float64).tiny
+"""The smallest normal number."""
 START_TOLERANCE = 0.02
 """How far outside its position limits [rad, m] a joint may be measured at a start; the command starts on the limit."""
 
@@ -54,7 +56,7 @@ class GateReport:
         limited_ticks: ticks whose command was clipped in any joint.
         limited: how often each joint was, by name.
         late_chunks, late_actions: dropped by their time.
-        rejected_chunks: non-finite or of a wrong form.
+        rejected_chunks: with a number that is non-finite or denormal, or of a wrong form.
         held_ticks: ticks without a valid action, not counting those in a latched stop.
         latches: every reason for which the gate stopped the robot, in order.
     """
@@ -188,20 +190,22 @@ class SafetyGate:
         """Judge a chunk of absolute targets: actions [H A] for `times` [H], both float64.
 
         Returns the index of the first action that is still ahead of `now`, or None where nothing of the chunk may
-        be used. A malformed or non-finite chunk latches; a late one is counted and dropped.
+        be used. A malformed or non-finite chunk latches. One with a denormal number, which is no command of anybody
+        but what misread bytes look like, is rejected and counted. A late one is dropped and counted.
         """
         fault = self._malformed(actions, times, observed_at)
         if fault:
             self.report.rejected_chunks += 1
             self.latch(fault)
-        if self.latched:
+            return None
+        if ((actions != 0) & (np.abs(actions) < _SMALLEST)).any():
+            self.report.rejected_chunks += 1
             return None
         first = int(np.searchsorted(times, now + 1e-9, side="right"))
         self.report.late_actions += first
-        if first == len(times) or now - observed_at > self.oldest:
-            self.report.late_chunks += 1
-            return None
-        return first
+        late = first == len(times) or now - observed_at > self.oldest
+        self.report.late_chunks += late
+        return None if late or self.latched else first
 
     def _malformed(self, actions: np.ndarray, times: np.ndarray, observed_at: float) -> str:
         width = len(self.limits.names)

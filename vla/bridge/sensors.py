@@ -27,7 +27,7 @@ class Plausibility:
         moving: share of its speed limit from which a commanded joint must be seen to move.
         old_image: an image older than this [s] is not planned from.
         frames: images in a row that must be black, out of order, or the same while the robot moved.
-        still: change of the state [rad, m] from one image to the next below which a picture may stay the same.
+        still: change of the state [rad, m] below which a picture may stay the same.
         dark: brightest pixel of a black image.
     """
 
@@ -130,7 +130,8 @@ class CameraWatch:
         """Whether to plan from `observation` at time `now` [s], and a reason to stop, empty where there is none."""
         state = np.asarray(observation.state, np.float64)
         moved = self._state is None or bool(np.abs(state - self._state).max(initial=0.0) > self._plausible.still)
-        self._state = state
+        if moved:  # however slowly, since the last time it was said to have
+            self._state = state
         usable = True
         for camera in self._spec.cameras:
             image, t = observation.images.get(camera.name), observation.times.get(camera.name, np.nan)

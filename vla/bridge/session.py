@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +12,7 @@ from ..contract import ActionChunk, EnvSpec, Observation
 from ..errors import RobotError
 from . import process, watchdog
 from .cells import EmergencyStop
+from .child import Child
 from .clock import MonotonicClock
 from .console.panel import Panel
 from .limits import Limits
@@ -21,7 +20,7 @@ from .planner import LatencyEstimate, Pilot
 from .process import EXIT, FAULT, HOLD, LOST, RUN, LoopLink, LoopSettings, Status, encode_reason, read_status
 from .recorder_process import RecorderLink, SinkFactory
 from .robots import serving
-from .robots.link import RobotLink, decode_outcome, tell
+from .robots.link import RobotLink, decode_outcome
 from .robots.serving import RobotFactory
 from .sensors import CameraWatch
 from .shared import to_observation, write_chunk
@@ -64,51 +63,8 @@ class Episode:
     latency: float
 
 
-class _Child:
-    """A process and the JSON pipe to it; what it says of its death becomes our error."""
-
-    def __init__(self, name: str, target: Callable[..., None], *args: object) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._name = name
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=target, args=(*args, theirs), name=name, daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def tell(self, message: Mapping[str, Any]) -> None:
-        tell(self._pipe, message)
-
-    def hear(self, timeout: float) -> dict[str, Any]:
-        """Its next message; raises `RobotError` where the process failed, died or is silent."""
-        try:
-            if not self._pipe.poll(timeout):
-                raise RobotError(
-                    f"The process of the {self._name} does not answer", expected=f"an answer in {timeout:g} s"
-                )
-            message = json.loads(self._pipe.recv_bytes())
-        except (EOFError, ConnectionResetError):
-            self._process.join(STOP_TIMEOUT)
-            raise RobotError(
-                f"The process of the {self._name} died", got=f"exit code {self._process.exitcode}"
-            ) from None
-        if "error" in message:
-            raise RobotError(
-                f"The process of the {self._name} failed", got=f"{message['error']}\n{message['traceback']}"
-            )
-        return message
-
-    def check(self) -> None:
-        """Raise what it has to say if it is no longer running."""
-        if not self._process.is_alive():
-            self.hear(0.0)
-
-    def close(self) -> None:
-        self._pipe.close()  # ends a process that waits for a word from us
-        self._process.join(STOP_TIMEOUT)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
+class PolicyUnreachable(RobotError):
+    """The policy cannot begin an episode; the robot was not touched, and a later try may succeed."""
 
 
 class Session:
@@ -139,7 +95,7 @@ class Session:
         self._clock = MonotonicClock()
         self._epoch, self._seen = 0, 0
         with ExitStack() as stack:  # undoes a start that fails half-way
-            self._robot = _Child("robot", serving.serve, factory, settings.rate_hz)
+            self._robot = Child("robot", serving.serve, factory, settings.rate_hz)
             stack.callback(self._robot.close)
             hello = self._robot.hear(START_TIMEOUT)
             self.spec, self.limits = EnvSpec.from_dict(hello["spec"]), Limits.from_json(hello["limits"])
@@ -154,7 +110,7 @@ class Session:
                 names = {"observation": self._body.names["observation"], "ticks": self._link.names["ticks"]}
                 self._recorder = RecorderLink(sink, self.spec, settings.rate_hz, names)
                 stack.callback(self._recorder.close)
-            self._watchdog = _Child(
+            self._watchdog = Child(
                 "watchdog", watchdog.serve, self.spec, settings.rate_hz, settings.priority + 10,
                 self._body.names, self._link.beat.name,
             )  # fmt: skip
@@ -162,7 +118,7 @@ class Session:
             stack.callback(self._dismiss)
             self._watchdog.hear(START_TIMEOUT)
             self._cameras = CameraWatch(self.spec, settings.plausibility)
-            self._loop = _Child("control loop", process.serve, self.spec, self.limits, settings, *rings)
+            self._loop = Child("control loop", process.serve, self.spec, self.limits, settings, *rings)
             stack.callback(self._loop.close)
             self.warning: str = self._loop.hear(START_TIMEOUT)["warning"]
             self._stack = stack.pop_all()
@@ -191,6 +147,11 @@ class Session:
     def recording_warning(self) -> str:
         """Why nothing is recorded any more; empty while all is well and where nothing was to be recorded."""
         return "" if self._recorder is None else self._recorder.warning
+
+    @property
+    def recorded(self) -> int:
+        """Episodes of this session that are in the dataset."""
+        return 0 if self._recorder is None else self._recorder.episodes
 
     @property
     def estop(self) -> EmergencyStop:
@@ -226,6 +187,7 @@ class Session:
         planner: Pilot,
         on_status: Callable[[Status, float], None] | None = None,
         keep: Callable[[Outcome], bool] | None = None,
+        alive: Callable[[], bool] | None = None,
     ) -> Outcome:
         """One episode: reset the scene and the gate, let the planner drive until success, time limit or a latch.
 
@@ -233,16 +195,21 @@ class Session:
             planner: of a policy, or a human.
             on_status: called with the loop's status and the seconds since the start, between inferences.
             keep: asked at the end whether the recording is kept; one that was interrupted is not. None keeps all.
+            alive: whether the policy is there, asked between inferences too; must not wait. None is a policy of ours.
 
         The robot is at rest when this returns or raises, `KeyboardInterrupt` included.
 
-        Raises `RobotError` where a process failed or the emergency button is pressed.
+        Raises `RobotError` where a process failed or the emergency button is pressed, `PolicyUnreachable` where the
+        policy cannot begin.
         """
         if self.estop.pressed:
             raise RobotError("The robot is held", got=self.estop.reason, run="session.estop.release()")
         self._epoch += 1
         self._cameras.reset()
-        planner.reset(episode.seed)
+        try:
+            planner.reset(episode.seed)
+        except RobotError as error:
+            raise PolicyUnreachable(error.what, got=error.got) from None
         if self._recorder is not None:
             self._recorder.begin(self._epoch, orphaned=keep is None)
         request = {"seed": episode.seed, "options": dict(episode.options), "epoch": self._epoch}
@@ -252,7 +219,7 @@ class Session:
         self._control(RUN)
         outcome: Outcome | None = None
         try:
-            outcome = self._drive(episode, planner, start, limit, on_status)
+            outcome = self._drive(episode, planner, start, limit, on_status, alive or (lambda: True))
             return outcome
         finally:
             try:
@@ -274,12 +241,16 @@ class Session:
         start: float,
         limit: float,
         on_status: Callable[[Status, float], None] | None,
+        alive: Callable[[], bool],
     ) -> Outcome:
-        due, inferences = start, 0
+        due, inferences, there = start, 0, True
         latency = LatencyEstimate()
         while True:
-            observation = self._fresh(start if planner.urgent else due)
-            if observation is not None and self._trusted(observation):
+            observation = self._newest()
+            # Every one is judged, planned from or not: a camera's fault shows in so many frames.
+            usable = observation is not None and self._trusted(observation)
+            at = start if planner.urgent else due
+            if observation is not None and usable and observation.time >= at - 1e-6:
                 expected = max(latency.seconds, episode.latency)
                 chunk = self._planned(planner, observation, expected, episode.execute)
                 if episode.latency > 0:
@@ -289,6 +260,9 @@ class Session:
                     latency.add(self._clock.now() - observation.time)
                     inferences += 1
                 due = planner.due(observation.time, self._clock.now() - observation.time, episode.execute)
+            there, before = alive(), there
+            if before and not there:
+                self.policy_lost()
             self._robot.check()
             self._loop.check()
             self._watchdog.check()
@@ -309,16 +283,15 @@ class Session:
             self.policy_lost()
             return None
 
-    def _fresh(self, due: float) -> Observation | None:
-        """The newest observation of this episode if it is new and from `due` on."""
+    def _newest(self) -> Observation | None:
+        """The newest observation of this episode if it is new."""
         if self._body.observation.count == self._seen:
             return None
         self._seen = self._body.observation.count
         record = self._body.observation.latest()
         if record is None or int(record["epoch"]) != self._epoch:
             return None
-        observation = to_observation(record)
-        return observation if observation.time >= due - 1e-6 else None
+        return to_observation(record)
 
     def _trusted(self, observation: Observation) -> bool:
         """Whether to plan from `observation`; a camera that is broken latches the robot."""

@@ -15,6 +15,7 @@ from .recorder import EpisodeRecorder
 from .robots.simulated import SimulatedBody, SimulatedRobot
 from .sensors import CameraWatch, JointWatch
 from .session import Episode, Outcome
+from .shadow import ShadowRobot
 
 
 class _Delayed:
@@ -43,7 +44,8 @@ def run_virtual(
     """One episode, deterministic: the same arguments give the same trajectory on any machine and under any load.
 
     Inference takes `episode.latency` seconds of virtual time, whatever it takes in reality. `recorder` is shown every
-    observation and every tick. Returns the outcome and the loop, for its report.
+    observation and every tick. With `settings.shadow` the robot is not moved. Returns the outcome and the loop, for
+    its report.
     """
     clock = VirtualClock()
     robot = SimulatedRobot(body=body, on_period=lambda: observe())
@@ -57,6 +59,7 @@ def run_virtual(
     planner.reset(episode.seed)
     clock.on_advance.append(robot.advance_to)
     flying = _Delayed(clock)
+    shadow = ShadowRobot(robot) if settings.shadow else None
     watch = JointWatch(body.limits, settings.plausibility)
     cameras = CameraWatch(body.spec, settings.plausibility)
     joints = joint_indices([e.name for e in body.spec.state], body.limits.names)
@@ -64,12 +67,19 @@ def run_virtual(
     def check(now: float, motion: Motion) -> str:
         state = robot.read_state()
         loop.gate.place(state)
-        return watch.fault(np.asarray(state.state[joints], np.float64), state.times["state"], now, motion)
+        executed = motion if shadow is None or shadow.motion is None else shadow.motion
+        return watch.fault(np.asarray(state.state[joints], np.float64), state.times["state"], now, executed)
+
+    def arrived() -> ActionChunk | None:
+        chunk = flying()
+        if chunk is not None and shadow is not None:
+            shadow.anchor(loop.gate, robot.measured())
+        return chunk
 
     loop = ControlLoop(
-        robot=robot,
+        robot=shadow or robot,
         gate=settings.gate(body.limits),
-        source=flying,
+        source=arrived,
         clock=clock,
         rate_hz=settings.rate_hz,
         check=check,
@@ -79,6 +89,8 @@ def run_virtual(
     )
     loop.gate.place(robot.read_state())
     loop.start(robot.measured())
+    if shadow is not None:
+        shadow.rest(loop.gate.position)
     index = inferences = 0
     due, planned_at = 0.0, -body.spec.control_dt
     while True:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.protocol import State
 from websockets.sync.client import connect
 from websockets.sync.connection import Connection
 
@@ -167,6 +168,11 @@ class WebsocketLink:
             return checked_chunk(actions, times, observation.time, self._spec.action_dim)
         except (KeyError, TypeError, ValueError) as error:
             raise self._broken(f"an answer without what it needs: {type(error).__name__}") from None
+
+    @property
+    def alive(self) -> bool:
+        """As the thread that reads the connection found it."""
+        return self._connection.state is State.OPEN
 
     def close(self) -> None:
         if self.usable:

@@ -22,20 +22,27 @@ class HumanPilot:
     Args:
         planner: of a `HumanPolicy`.
         devices: whose requests end the episode; `request` is the one that did, None while it goes on.
+
+    Nothing can be kept before the human has driven: a key that starts an episode and is hit twice, or while the scene
+    is being prepared, does not end it.
     """
 
     urgent = True
 
     def __init__(self, planner: Planner, *devices: Device) -> None:
         self._planner, self._devices = planner, devices
+        self._driven = False
         self.request: Request | None = None
 
     @property
     def finished(self) -> bool:
         """Whether a device has asked for an end."""
-        if self.request is None:
-            self.request = next(iter(self.asked()), None)
+        self._hear()
         return self.request is not None
+
+    def _hear(self) -> None:
+        if self.request is None:
+            self.request = next((r for r in self.asked() if self._driven or r is not Request.GO), None)
 
     def asked(self) -> list[Request]:
         """What the devices were asked for since the last call."""
@@ -44,7 +51,7 @@ class HumanPilot:
     def reset(self, seed: int) -> None:
         """Begin an episode; what was asked for before it is forgotten."""
         self.asked()
-        self.request = None
+        self.request, self._driven = None, False
         self._planner.reset(seed)
 
     def due(self, observed: float, latency: float, execute: int) -> float:
@@ -52,6 +59,8 @@ class HumanPilot:
         return observed
 
     def plan(self, observation: Observation, latency: float = 0.0, execute: int | None = None) -> ActionChunk:
+        self._hear()  # what was asked for up to the first plan was asked before the robot could be driven
+        self._driven = True
         return as_human(self._planner.plan(observation, latency))
 
 
