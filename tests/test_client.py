@@ -237,6 +237,7 @@ def test_a_stopped_server_costs_the_timeout_and_its_late_chunk_is_thrown_away(tr
             memory = there.init(SPEC, [3])
             there.act([observation(0, time=1.0)], memory, rng=[])
             os.kill(child.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)  # a signal takes a while to arrive
             there._timeout = 0.2
             for moment in (2.0, 3.0):
                 with pytest.raises(RobotError):

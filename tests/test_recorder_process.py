@@ -64,12 +64,14 @@ def test_a_run_in_real_time_is_an_episode(tmp_path: Path) -> None:
             if seconds > 0.4:
                 session.estop.press("the wall")
 
-        outcome = session.run(Episode(4, {}, 4, 0.0), planner, press)
+        outcome = unstarved(lambda: session.run(Episode(4, {}, 4, 0.0), planner, press))
         assert outcome.reason == "emergency stop: the wall" and not session.recording_warning
+        stopped_in = session.recorded - 1
     with make_session(tmp_path / "runs", 200.0) as session:
-        assert session.run(Episode(5, {"a": 1}, 4, 0.0), make_planner(session)).success
+        planner = make_planner(session)
+        assert unstarved(lambda: session.run(Episode(5, {"a": 1}, 4, 0.0), planner)).success
     dataset = Dataset(tmp_path / "runs")
-    first, second = dataset.episode(0), dataset.episode(1)
+    first, second = dataset.episode(stopped_in), dataset.episode(len(dataset) - 1)
     assert first.provenance["run"] == "a test" and first.provenance["outcome"]["reason"] == outcome.reason
     assert second.provenance["episode"] == {"seed": 5, "options": {"a": 1}, "execute": 4, "latency": 0.0}
     assert second.success and second.instruction == "push"
