@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bridge_body import unstarved
 from PIL import Image
 from robot_files import write_robot
 from test_robot_driver import Mover
@@ -126,7 +127,8 @@ def test_a_ros2_arm_is_driven_from_its_file(arm: Path) -> None:
         spec = session.spec
         policy = Mover(spec=spec, chunk=60)
         planner = Planner(policy=policy, spec=spec, targets=JointTargets(policy=spec, robot=spec))
-        outcome = session.run(Episode(0, {"seconds": 4.0, "instruction": "push"}, 20, 0.0), planner)
+        episode = Episode(0, {"seconds": 4.0, "instruction": "push"}, 20, 0.0)
+        outcome = unstarved(lambda: session.run(episode, planner))
         assert outcome.success is None and outcome.reason == "" and outcome.inferences >= 1
         observation = session._body.read()
         np.testing.assert_allclose(observation.state[1:], [-0.2, 0.04], atol=0.01)

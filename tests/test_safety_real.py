@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bridge_body import CARTESIAN, LIMITS, STARVED, Plane, Steady, StickBody
+from bridge_body import CARTESIAN, LIMITS, STARVED, Plane, Steady, StickBody, unstarved
 
 from wayhand.vla.bridge.cells import Cells, EmergencyStop
 from wayhand.vla.bridge.chunking import JointTargets
@@ -111,7 +111,7 @@ def test_a_killed_loop_leaves_a_stopped_driver() -> None:
                 time.sleep(0.002)
 
         with pytest.raises(RobotError, match="control loop died"):
-            run_until(session, kill)
+            reason_of(session, kill)
         assert 0 < session._body.halted_at - last[0] < 0.5
         time.sleep(0.3)
         record = session._body.state.latest()
@@ -124,7 +124,7 @@ def test_a_killed_loop_leaves_a_stopped_driver() -> None:
 def drive_forever(pipe: Connection) -> None:
     with Session(factory=LongBody, settings=LoopSettings(rate_hz=100.0)) as session:
         pipe.send((session.spec, session._body.names, session._link.names["beat"]))
-        session.run(Episode(0, {}, 4, 0.0), make_planner(session))
+        unstarved(lambda: session.run(Episode(0, {}, 4, 0.0), make_planner(session)))
 
 
 def test_a_killed_policy_leaves_a_robot_at_rest() -> None:
