@@ -46,10 +46,10 @@ class Continuing:
         self._limit = guidance_limit
         self.choose(guidance)
 
-    def choose(self, guidance: Continuation) -> None:
-        """A policy trained with a prefix can also be guided."""
+    def choose(self, guidance: Continuation, limit: float | None = None) -> None:
+        """A policy trained with a prefix can also be guided; `limit` instead of its own `guidance_limit`."""
         if guidance != "trained":
-            self._guidance = Guidance(guidance, self._schedule, self._limit)
+            self._guidance = Guidance(guidance, self._schedule, self._limit if limit is None else limit)
             return
         if not self.longest_delay:
             raise ConfigError(

@@ -114,9 +114,9 @@ class ExpertFlowPolicy(TorchPolicy):
         loss = masked_mean(error, asked)
         return loss, {"velocity_mse": loss.detach()}
 
-    def continue_by(self, guidance: Continuation) -> None:
+    def continue_by(self, guidance: Continuation, limit: float | None = None) -> None:
         """Choose how a chunk continues the one in execution; a policy trained for it can also be guided."""
-        self.continuing.choose(guidance)
+        self.continuing.choose(guidance, limit)
 
     def predict(
         self,

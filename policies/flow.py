@@ -128,9 +128,9 @@ class FlowPolicy(TorchPolicy):
         )
         self.steps = steps
 
-    def continue_by(self, guidance: Continuation) -> None:
+    def continue_by(self, guidance: Continuation, limit: float | None = None) -> None:
         """Choose how a chunk continues the one in execution; a policy trained for it can also be guided."""
-        self.continuing.choose(guidance)
+        self.continuing.choose(guidance, limit)
 
     def condition(self, batch: Batch) -> Tensor:
         """[B hidden]: everything the velocity field needs to know of the observation."""

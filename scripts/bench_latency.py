@@ -67,6 +67,7 @@ class LatencyConfig:
     split: str
     rate_hz: float
     execute: int
+    guidance_limit: float | None
 
     def __post_init__(self) -> None:
         unknown = [m for m in self.modes if m not in MODES]
@@ -91,7 +92,7 @@ class LatencyConfig:
             "rate_hz": self.rate_hz,
             "execute": self.execute,
             "split": self.split,
-        }
+        } | ({} if self.guidance_limit is None else {"guidance_limit": self.guidance_limit})
 
 
 def main(overrides: list[str]) -> int:
@@ -143,7 +144,7 @@ class Bench:
     def _episode(self, mode: str, latency: float, episode: Episode) -> dict[str, Any]:
         chunking, guidance = MODES[mode]
         if guidance is not None and self._flow is not None:
-            self._flow.continue_by(guidance)
+            self._flow.continue_by(guidance, self._cfg.guidance_limit)
         targets = self._factory.targets(self._policy.spec, self._body.spec)
         planner = Planner(policy=self._policy, spec=self._spec, targets=targets, chunking=chunking)
         outcome, loop = run_virtual(episode, self._body, planner, self._settings)
@@ -167,7 +168,7 @@ class Bench:
 class _Guided(Protocol):
     """A policy whose way of continuing a chunk can be chosen."""
 
-    def continue_by(self, guidance: Guidance) -> None: ...
+    def continue_by(self, guidance: Guidance, limit: float | None) -> None: ...
 
 
 def _policy(cfg: LatencyConfig, factory: Simulated) -> tuple[Any, _Guided | None]:
@@ -203,7 +204,8 @@ def recorded(cfg: LatencyConfig) -> list[dict[str, Any]]:
         path.write_text(json.dumps(cfg.identity()) + "\n", encoding="utf-8")
     lines = path.read_text(encoding="utf-8").splitlines()
     head = json.loads(lines[0])
-    if changed := [k for k, v in cfg.identity().items() if head.get(k) != v]:
+    identity = cfg.identity()
+    if changed := sorted(k for k in identity.keys() | head.keys() if head.get(k) != identity.get(k)):
         raise ConfigError(
             f"{path} holds episodes with another {', '.join(changed)}", run="choose another out=DIR, or remove the file"
         )

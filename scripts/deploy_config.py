@@ -46,6 +46,7 @@ class DeployConfig:
     execute: int
     chunking: Chunking
     guidance: Literal["exact", "identity", "trained"] | None
+    guidance_limit: float | None
     latency_ms: float
     stale_ms: float
     threads: int
@@ -69,6 +70,8 @@ class DeployConfig:
                 raise ConfigError(f"'{name}' is too small", expected=f"at least {least}", got=str(getattr(self, name)))
         if self.guidance is not None and (self.chunking != "rtc" or self.remote):
             raise ConfigError("'guidance' is for chunking=rtc with a checkpoint of our own", got=self.guidance)
+        if self.guidance_limit is not None and self.guidance not in ("exact", "identity"):
+            raise ConfigError("'guidance_limit' is for guidance=exact or identity", got=str(self.guidance))
         if self.remote and self.virtual:
             raise ConfigError("A served policy answers in real time", run="leave virtual=true away")
         if self.takeover == "console" and not self.console:
@@ -154,5 +157,5 @@ def load_policy(cfg: DeployConfig, spec: EnvSpec, robot: Simulated | FileRobot) 
     if cfg.guidance is not None:
         if not isinstance(policy, FlowPolicy | ExpertFlowPolicy):
             raise ConfigError("Only flow policies let their guidance be chosen", got=type(policy).__name__)
-        policy.continue_by(cfg.guidance)
+        policy.continue_by(cfg.guidance, cfg.guidance_limit)
     return policy

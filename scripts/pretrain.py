@@ -129,17 +129,22 @@ def main(overrides: list[str]) -> int:
 
 
 def ablate(cfg: PretrainConfig, overrides: list[str]) -> int:
-    """One run with all objectives and one without each, in folders of `out`; then their table."""
+    """One run as asked, one less each objective, one more each that `without` names, in folders of `out`; a table."""
     objectives = [name for name in cfg.objectives if name not in cfg.without]
     if len(objectives) < 2:
         raise ConfigError("An ablation needs two objectives, to leave out one", got=", ".join(objectives))
+    absent = {
+        "whole": cfg.without,
+        **{f"without_{name}": [*cfg.without, name] for name in objectives},
+        **{f"with_{name}": [other for other in cfg.without if other != name] for name in cfg.without},
+    }
     kept = [o for o in overrides if o.partition("=")[0] not in ("out", "ablation", "without")]
     runs: dict[str, Any] = {}
     minutes: dict[str, float] = {}
-    for name, left_out in {"whole": [], **{f"without_{n}": [n] for n in objectives}}.items():
+    for name, without in absent.items():
         out, name = cfg.out / name, name.replace("_", " ")
-        mine = [*kept, f"out={out}", f"without=[{','.join([*cfg.without, *left_out])}]"]
-        Console().print(f"{name}: run {len(minutes) + 1} of {len(objectives) + 1}", highlight=False)
+        mine = [*kept, f"out={out}", f"without=[{','.join(without)}]"]
+        Console().print(f"{name}: run {len(minutes) + 1} of {len(absent)}", highlight=False)
         code = pretrain(*load("pretrain", mine, PretrainConfig), overrides)
         if code:
             return code

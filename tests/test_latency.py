@@ -66,6 +66,8 @@ def test_the_benchmark_pairs_all_cells_and_continues(run: Path, tmp_path: Path) 
         assert image.size[0] > 1000
     with pytest.raises(ConfigError, match="another execute"):
         bench_latency.main([*common, "episodes=2", "execute=4"])
+    with pytest.raises(ConfigError, match="another guidance_limit"):
+        bench_latency.main([*common, "episodes=2", "guidance_limit=2"])
 
 
 def test_wrong_settings_are_said(run: Path, tmp_path: Path) -> None:

@@ -128,7 +128,9 @@ def test_objectives_can_be_balanced_ablated_and_blinded(folder: Path, tmp_path: 
     common = [f"data={folder}", *TINY, "size=16", "steps=2", "balance=uncertainty", "without=[grounding,contrast]"]
     assert main([*common, f"out={tmp_path}", "ablation=true", "blind=true"]) == 0
     runs = {p.name for p in tmp_path.iterdir() if p.is_dir()}
-    assert runs == {"whole", "without_captioning", "without_answering"}
+    assert runs == {"whole", "without_captioning", "without_answering", "with_grounding", "with_contrast"}
+    assert any("grounding" in name for name in weights(tmp_path / "with_grounding"))
+    assert not any("contrast" in name for name in weights(tmp_path / "with_grounding"))
     assert "balance.log_variances" in weights(tmp_path / "whole")
     model = pretrained(tmp_path / "whole")
     grey, noise = torch.full((2, 16, 16, 3), 127, dtype=torch.uint8), torch.randint(0, 256, (2, 16, 16, 3)).byte()
@@ -139,7 +141,7 @@ def test_an_interrupted_ablation_goes_on_and_ends_in_one_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [f"data={tmp_path / 'pairs'}", f"out={tmp_path / 'out'}", *TINY, *RENDERED, "pairs=10", "held_out=7"]
-    command += ["ablation=true", "objectives=all", "without=[matching,contrast,masked_words,masked_patches,grounding]"]
+    command += ["ablation=true", "without=[contrast,grounding]"]
     command += ["balance=generative", "steps=1", "measured=[validation]"]
     fit, begun = loop.fit, list[str]()
 
@@ -157,10 +159,10 @@ def test_an_interrupted_ablation_goes_on_and_ends_in_one_table(
     assert rendered[-1] == (24, 24)
     assert not (tmp_path / "out" / "ablation.txt").exists()
     assert main(command) == 0
-    runs = ["whole", "without captioning", "without answering"]
+    runs = ["whole", "without captioning", "without answering", "with contrast", "with grounding"]
     assert begun == [name.replace(" ", "_") for name in (*runs[:2], *runs)]
     shown, kept = capsys.readouterr().out, (tmp_path / "out" / "ablation.txt").read_text()
-    assert all(len(re.findall(rf"^ *{name} +–", shown, re.MULTILINE)) == 1 for name in runs)
+    assert all(len(re.findall(rf"^ *{name} +[–0-9]", shown, re.MULTILINE)) == 1 for name in runs)
     figures = json.loads((tmp_path / "out" / "whole" / "understanding.json").read_text())["validation"]
     assert all(name in kept for name in (*runs, *figures["intervals"], "captions, F1", "minutes"))
     assert "(-0" not in kept

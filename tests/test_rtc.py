@@ -227,6 +227,19 @@ def test_a_prefix_that_was_not_trained_is_said() -> None:
     assert not np.array_equal(act(policy, old_chunk(), 3), trained)
 
 
+@pytest.mark.parametrize("guidance", ["exact", "identity"])
+def test_the_limit_of_guidance_can_be_chosen(guidance: Any) -> None:
+    """Without weight nothing is followed; with less of it, less than with more."""
+    policy, old = make_policy(guidance=guidance), old_chunk()
+    free = act(policy, None, 3)
+    away: list[float] = []
+    for limit in (0.0, 0.5, None):
+        policy.continue_by(guidance, limit)
+        away.append(float(np.abs(act(policy, old, 3)[:3] - old.actions[:3]).mean()))
+    assert away[0] == pytest.approx(float(np.abs(free[:3] - old.actions[:3]).mean()), rel=1e-5)
+    assert away[0] > away[1] > away[2]
+
+
 # --- training --------------------------------------------------------------------------------------------------
 
 
