@@ -84,7 +84,8 @@ class FlowPolicy(TorchPolicy):
         guidance: how a chunk is made to continue the one in execution where the caller hands that one in as
             `prefix`: "exact" or "identity", the two forms of guided real-time chunking, or "trained", real-time
             chunking by a prefix the policy was trained with (Black et al. 2025, arXiv 2512.05964).
-        schedule, guidance_limit: of guided real-time chunking, see `Guidance`.
+        schedule, guidance_limit: of guided real-time chunking, see `Guidance`. The paper's limit is 5, for 5 steps; a
+            small policy of 10 steps picked worse with it (91 to 76 % of 200 episodes, by latency, against 99 to 83).
         longest_delay: the delay is drawn from 0 … this in training, and a longer one is cut to it; 0 trains none.
 
     """
@@ -105,7 +106,7 @@ class FlowPolicy(TorchPolicy):
         steps: int = 10,
         guidance: Continuation = "exact",
         schedule: Schedule = "exp",
-        guidance_limit: float = 5.0,
+        guidance_limit: float = 2.0,
         longest_delay: int = 0,
     ) -> None:
         super().__init__(spec=spec, stats=stats, chunk=chunk)

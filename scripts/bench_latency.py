@@ -23,8 +23,7 @@ from ..vla.evaluation.records import RESULTS, read_results
 from ..vla.evaluation.statistics import bootstrap_mean, paired_difference, wilson
 from .compose import load
 from .latency_picture import picture
-from .robots import FileRobot, Simulated, robot_of
-from .simulated_base import SimulatedBaseFactory
+from .robots import FileRobot, Simulated, oracle_of, robot_of
 
 HELP = """\
 Usage: wayhand bench latency checkpoint=RUN env=ENV out=DIR [key=value …]
@@ -174,9 +173,7 @@ class _Guided(Protocol):
 def _policy(cfg: LatencyConfig, factory: Simulated) -> tuple[Any, _Guided | None]:
     """What `checkpoint` names, and the same where real-time chunking can be told how."""
     if cfg.checkpoint == "oracle":
-        if not isinstance(factory, SimulatedBaseFactory):
-            raise ConfigError("Only a simulated base has an expert here", run="robot=simulated_base env=house/pointnav")
-        policy, guided = factory.oracle(cfg.split), None
+        policy, guided = oracle_of(factory, cfg.split), None
     else:
         import torch
 

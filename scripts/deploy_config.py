@@ -19,8 +19,7 @@ from ..vla.contract import EnvSpec
 from ..vla.errors import ConfigError
 from ..vla.evaluation.protocols import TABLETOP_V1 as PROTOCOL
 from .recording import DatasetSink
-from .robots import FileRobot, Simulated
-from .simulated_base import SimulatedBaseFactory
+from .robots import FileRobot, Simulated, oracle_of
 from .teleop_devices import DeviceName
 from .trained import Fast, load_trained
 
@@ -133,9 +132,7 @@ def load_policy(cfg: DeployConfig, spec: EnvSpec, robot: Simulated | FileRobot) 
             raise ConfigError("chunking=rtc continues the chunks of a policy", got="checkpoint=none")
         return NullPolicy(spec=spec)
     if cfg.checkpoint == "oracle":
-        if not isinstance(robot, SimulatedBaseFactory):
-            raise ConfigError("Only a simulated base has an expert here", run="robot=simulated_base env=house/pointnav")
-        return robot.oracle(cfg.split)
+        return oracle_of(robot, cfg.split)
     if cfg.remote:
         keep_freed_memory()
         token = read_token(cfg.token_file)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import repeat
 
 from rich.console import Console
@@ -11,10 +12,10 @@ from rich.live import Live
 from rich.text import Text
 
 from ..vla.bridge.client import RemotePolicy
-from ..vla.bridge.clock import MonotonicClock
+from ..vla.bridge.clock import Clock, MonotonicClock
 from ..vla.bridge.console.link import Told
+from ..vla.bridge.loop_link import Status
 from ..vla.bridge.planner import Planner
-from ..vla.bridge.process import Status
 from ..vla.bridge.realtime import stolen_seconds
 from ..vla.bridge.session import Episode, Outcome, PolicyUnreachable, Session
 from ..vla.config import Config
@@ -28,10 +29,12 @@ from .teleop_devices import in_turns, require_terminal
 
 EPISODES_AT_MOST = 10_000
 """Of a run in real time; it ends by its seconds."""
+AGAIN = 1.0
+"""Seconds after which a policy that was out of reach is tried again."""
 
 
 def in_real_time(cfg: DeployConfig, config: Config, factory: Simulated | FileRobot, console: Console) -> int:
-    real, spec = isinstance(factory, FileRobot), factory.policy_spec()
+    real, spec, clock = isinstance(factory, FileRobot), factory.policy_spec(), MonotonicClock()
     require_terminal(cfg.takeover)
     require_view(cfg.rerun)
     policy = load_policy(cfg, spec, factory)
@@ -49,10 +52,10 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: Simulated | FileRob
             console.print(f"[yellow]{session.warning}[/yellow]", soft_wrap=True)
         targets = factory.targets(policy.spec, session.spec)
         told = policy if web is None else Told(policy, web)
-        planner = Planner(policy=told, spec=spec, targets=targets, chunking=cfg.chunking, clock=MonotonicClock())
+        planner = Planner(policy=told, spec=spec, targets=targets, chunking=cfg.chunking, clock=clock)
         planner.warm_up()
         alive = (lambda: policy.alive) if isinstance(policy, RemotePolicy) else None
-        stolen, unrecorded, unreachable = stolen_seconds(), "", ""
+        stolen, unrecorded = stolen_seconds(), ""
         turns = Turns(web, session, cfg.seconds, console)
         try:
             with (
@@ -62,18 +65,12 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: Simulated | FileRob
                 ) as pilot,
             ):
                 for episode in performances(cfg, real):
-                    if not turns.next():
+                    run = partial(session.run, episode, pilot, line.show, alive=alive)
+                    outcome = performed(run, turns, f"Waiting for {cfg.checkpoint}", console, clock)
+                    if outcome is None:
                         break
-                    try:
-                        outcomes.append(session.run(episode, pilot, line.show, alive=alive))
-                    except PolicyUnreachable as error:  # it is tried again until the time is over
-                        unreachable = warn_once(console, f"Waiting for {cfg.checkpoint}: {error.what}", unreachable)
-                        continue
-                    except RobotError:
-                        if not turns.forestalled:
-                            raise
-                        continue
-                    turns.ended(outcomes[-1].reason)
+                    outcomes.append(outcome)
+                    turns.ended(outcome.reason)
                     unrecorded = warn_once(console, session.recording_warning, unrecorded)
         except KeyboardInterrupt:
             interrupted = True
@@ -95,6 +92,26 @@ def performances(cfg: DeployConfig, real: bool) -> Iterable[Episode]:
     if not real:
         return cfg.planned(EPISODES_AT_MOST)
     return repeat(cfg.performance) if cfg.console else [cfg.performance]
+
+
+def performed(run: Callable[[], Outcome], turns: Turns, waiting: str, console: Console, clock: Clock) -> Outcome | None:
+    """How an episode ended, which is tried until it begins; None where the time or the robot's operator ends it before.
+
+    Args:
+        run: begins it; raises `PolicyUnreachable` where a later try may succeed.
+        waiting: how what is said meanwhile begins.
+    """
+    said = ""
+    while turns.next():
+        try:
+            return run()
+        except PolicyUnreachable as error:
+            said = warn_once(console, f"{waiting}: {error.what}; tried again every {AGAIN:g} s, Ctrl-C ends it", said)
+            clock.sleep_until(clock.now() + AGAIN)
+        except RobotError:
+            if not turns.forestalled:
+                raise
+    return None
 
 
 def warn_once(console: Console, warning: str, said: str) -> str:

@@ -15,6 +15,7 @@ from ..vla.bridge.sensors import Plausibility
 from ..vla.config import Config, instantiate, resolve
 from ..vla.contract import EnvSpec
 from ..vla.errors import ConfigError
+from .follower_policy import FollowerPolicy
 from .simulated import SimulatedBodyFactory
 from .simulated_base import SimulatedBaseFactory
 
@@ -102,6 +103,13 @@ def robot_of(robot: Config, env: Config) -> Simulated | FileRobot:
     made = instantiate(robot) if "file" in robot else instantiate(robot, env=env)
     assert isinstance(made, Simulated | FileRobot)
     return made
+
+
+def oracle_of(robot: Simulated | FileRobot, split: str) -> FollowerPolicy:
+    """The expert that `checkpoint=oracle` names."""
+    if not isinstance(robot, SimulatedBaseFactory):
+        raise ConfigError("Only a simulated base has an expert here", run="robot=simulated_base env=house/pointnav")
+    return robot.oracle(split)
 
 
 def shorthand(overrides: Sequence[str]) -> list[str]:

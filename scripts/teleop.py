@@ -18,7 +18,8 @@ from ..vla.bridge.console.access import ConsoleSettings
 from ..vla.bridge.console.link import Console as WebConsole
 from ..vla.bridge.console.monitor import About
 from ..vla.bridge.console.panel import DRIVING, WAITING
-from ..vla.bridge.process import LoopSettings, Status
+from ..vla.bridge.loop_link import Status
+from ..vla.bridge.process import LoopSettings
 from ..vla.bridge.session import Episode, Outcome, Session
 from ..vla.bridge.teleop.hand import Request
 from ..vla.bridge.teleop.human import Speed

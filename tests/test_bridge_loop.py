@@ -91,7 +91,7 @@ def test_increments_are_integrated_from_the_commanded_pose() -> None:
 
 def test_increments_are_clipped_to_the_policys_limits() -> None:
     convert = JointTargets(policy=CARTESIAN, robot=ROBOT, kinematics=Plane())
-    out = convert(Steady(9.0).chunk_for(observe(), 0), observe())
+    out = convert(Steady(0.1).chunk_for(observe(), 0), observe())
     np.testing.assert_allclose(np.diff(out.actions[:, 0]), 0.04, atol=1e-9)
 
 

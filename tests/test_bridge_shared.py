@@ -12,8 +12,9 @@ from bridge_body import CARTESIAN, ROBOT, STARVED, Plane, Steady, StickBody, uns
 
 from wayhand.vla.bridge import realtime
 from wayhand.vla.bridge.chunking import JointTargets
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.session import Episode, Outcome, Session
 from wayhand.vla.bridge.shared import (
     LONGEST_CHUNK,

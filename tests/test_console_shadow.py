@@ -12,8 +12,9 @@ from console_pages import PATIENT, make_planner, session_of
 
 from wayhand.scripts.cli import main as cli
 from wayhand.vla.bridge.chunking import JointTargets
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.recorder import LATCHED, EpisodeRecorder, Trace
 from wayhand.vla.bridge.safety import SafetyGate
 from wayhand.vla.bridge.session import Episode

@@ -16,8 +16,9 @@ from test_teleop import wait_for
 from wayhand.vla.bridge.chunking import JointTargets
 from wayhand.vla.bridge.clock import VirtualClock
 from wayhand.vla.bridge.loop import ControlLoop
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.recorder import Tick
 from wayhand.vla.bridge.safety import SafetyGate
 from wayhand.vla.bridge.session import Episode, Outcome, PolicyUnreachable, Session

@@ -14,8 +14,9 @@ from bridge_body import CARTESIAN, Plane, Steady, StickBody, unstarved
 from wayhand.scripts.cli import main as cli
 from wayhand.vla.bridge.chunking import JointTargets
 from wayhand.vla.bridge.live_view import LiveView
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.sensors import Plausibility
 from wayhand.vla.bridge.session import Episode, Session
 from wayhand.vla.errors import ConfigError

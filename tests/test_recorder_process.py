@@ -14,8 +14,9 @@ from wayhand.datasets.check import validate
 from wayhand.datasets.store import Dataset, open_for_append
 from wayhand.scripts.recording import DatasetSink
 from wayhand.vla.bridge.chunking import JointTargets
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.recorder import LATCHED, Trace
 from wayhand.vla.bridge.session import Episode, Session
 from wayhand.vla.errors import RobotError

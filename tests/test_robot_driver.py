@@ -16,9 +16,11 @@ from bridge_body import LIMITS, ROBOT, unstarved
 
 from wayhand.vla.bridge.chunking import JointTargets
 from wayhand.vla.bridge.clock import VirtualClock
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.replay import NullPolicy
+from wayhand.vla.bridge.robots.braking import AHEAD
 from wayhand.vla.bridge.robots.driver import PositionDriver
 from wayhand.vla.bridge.robots.driver_device import SILENCE, DriverDevice
 from wayhand.vla.bridge.robots.link import RobotLink
@@ -157,6 +159,14 @@ def rig() -> Any:
     made = Rig()
     yield made
     made.close()
+
+
+def test_a_command_for_far_ahead_does_not_hold_up_a_stop() -> None:
+    clock = VirtualClock()
+    arm = Arm(clock=clock)
+    arm.command(arm.at, 60.0)
+    arm.stop()
+    assert clock.now() < AHEAD + 0.1
 
 
 def test_a_driver_that_gets_no_more_commands_stops_by_itself(rig: Rig) -> None:

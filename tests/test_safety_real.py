@@ -21,8 +21,9 @@ from bridge_body import CARTESIAN, LIMITS, STARVED, Plane, Steady, StickBody, un
 from wayhand.vla.bridge.cells import Cells, EmergencyStop
 from wayhand.vla.bridge.chunking import JointTargets
 from wayhand.vla.bridge.keyboard import KeyboardStop
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.robots.link import RobotLink
 from wayhand.vla.bridge.session import Episode, Session
 from wayhand.vla.errors import RobotError

@@ -7,13 +7,18 @@ Ours: absolute deadlines, SCHED_FIFO, locked memory, frozen collector. FOLDER ho
 `precise_sleep`, as its rollout strategies do, and openpi's is its own `Runtime`, both around our tick. Without FOLDER
 both are the same pattern, a bare `time.sleep` of what is left. A peer's lateness is counted from the wake-up it asked
 for, so that its drift is not held against it; ours from the absolute deadline. Every side runs in its own process.
+Where cyclictest is installed (Debian's rt-tests), it is the floor: what this machine grants a program in C that does
+nothing but wake up, in the same class, with the same period and locked memory.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import re
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -31,6 +36,8 @@ from wayhand.vla.contract import ActionChunk, ActionGroup, Element, EnvSpec, Obs
 
 JOINTS = tuple(Element(f"q{i}", "rad") for i in range(1, 8))
 SPEC = EnvSpec("bench", 0.05, action=(ActionGroup("arm", "joint_position", JOINTS, (-3.0,) * 7, (3.0,) * 7),))
+BINS = 500_000
+"""Of a histogram, each 1 µs."""
 OBJECTS = 300_000
 """Live objects, as a process with a robot stack in it has them; they are what a collection has to walk through."""
 
@@ -70,7 +77,7 @@ def make_loop(ring: Ring, rate: float) -> ControlLoop:
 
 def ours(loop: ControlLoop, seconds: float, peers: str) -> tuple[Histogram, int]:
     end = time.monotonic() + seconds
-    loop.timing.lateness = Histogram(1e-6, 500_000)
+    loop.timing.lateness = Histogram(1e-6, BINS)
     loop.run(lambda deadline: deadline < end)
     return loop.timing.lateness, loop.timing.missed
 
@@ -79,7 +86,7 @@ class Intervals:
     """Lateness of a loop that says when each period starts: what it exceeds the period by."""
 
     def __init__(self, period: float) -> None:
-        self.lateness, self.missed = Histogram(1e-6, 500_000), 0
+        self.lateness, self.missed = Histogram(1e-6, BINS), 0
         self._period, self._last = period, None
 
     def start(self) -> None:
@@ -185,6 +192,24 @@ def one(side: str, rate: float, seconds: float, peers: str) -> tuple[dict[str, f
     return result
 
 
+def floor(rate: float, seconds: float) -> tuple[dict[str, float], int, int]:
+    """cyclictest's lateness [µs], periods that began after their end, and periods."""
+    period = round(1e6 / rate)
+    command = ["cyclictest", "--mlockall", "--priority=50", f"--interval={period}", f"--duration={round(seconds)}"]
+    said = subprocess.run([*command, "--quiet", f"--histogram={BINS}"], capture_output=True, text=True, check=True)
+    counts = np.zeros(BINS + 1, int)
+    for bin_, count in re.findall(r"^(\d+)\s+(\d+)$", said.stdout, re.MULTILINE):
+        counts[int(bin_)] = int(count)
+    counts[BINS] = int(re.search(r"Histogram Overflows: (\d+)", said.stdout)[1])
+    below = np.cumsum(counts)
+    summary = {
+        name: float(np.searchsorted(below, q * below[-1]))
+        for name, q in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+    }
+    summary["max"] = float(re.search(r"Max Latencies: (\d+)", said.stdout)[1])
+    return summary, int(counts[period:].sum()), int(below[-1])
+
+
 def main() -> None:
     options = {"seconds": 10.0, "rate_hz": 500.0, "rounds": 3.0, "stress": 2.0}
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
@@ -195,12 +220,16 @@ def main() -> None:
     for hog in hogs:
         hog.start()
     stolen = realtime.stolen_seconds() or 0.0
-    tails: dict[str, list[float]] = {side: [] for side in SIDES}
+    sides = [*SIDES, *(["cyclictest"] if shutil.which("cyclictest") else [])]
+    tails: dict[str, list[float]] = {side: [] for side in sides}
     print(f"{options['rate_hz']:g} Hz, {options['seconds']:g} s a side, {len(hogs)} stress processes; lateness in µs")
     print(f"peers: {peers or 'their pattern, written here'}")
     for number in range(int(options["rounds"])):
-        for side in SIDES:
-            summary, missed, ticks = one(side, options["rate_hz"], options["seconds"], peers)
+        for side in sides:
+            if side in SIDES:
+                summary, missed, ticks = one(side, options["rate_hz"], options["seconds"], peers)
+            else:
+                summary, missed, ticks = floor(options["rate_hz"], options["seconds"])
             tails[side].append(summary["p99.9"])
             text = " · ".join(f"{k} {v:6.0f}" for k, v in summary.items())
             print(f"round {number + 1}  {side:18} {text} · missed {missed}/{ticks}", flush=True)
@@ -208,8 +237,8 @@ def main() -> None:
         hog.kill()
         hog.join()
     median = {side: statistics.median(values) for side, values in tails.items()}
-    for side in list(SIDES)[1:]:
-        print(f"p99.9 of {side} / ours, medians: {median[side] / median['ours']:.1f}")
+    for side in sides[1:]:
+        print(f"p99.9 of {side} / ours, medians: {median[side] / median['ours']:.2f}")
     print(f"the hypervisor kept {(realtime.stolen_seconds() or 0.0) - stolen:.2f} CPU s meanwhile")
 
 

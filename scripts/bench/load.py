@@ -29,8 +29,8 @@ from rich.console import Console
 from wayhand.scripts.compose import load
 from wayhand.scripts.deploy_config import DeployConfig, load_policy
 from wayhand.scripts.robots import robot_of
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import Status
 from wayhand.vla.bridge.realtime import stolen_seconds
 from wayhand.vla.bridge.session import Session
 from wayhand.vla.bridge.watchdog import silence_limit
@@ -133,8 +133,8 @@ def kill(cfg: DeployConfig, factory: Any, session: Session, console: Console) ->
     """Kill the loop, and tell how long after its last sign of life the driver was stopped."""
 
     def act(status: Status, seconds: float) -> None:
-        if seconds > 0.5 and session._loop._process.pid is not None:
-            os.kill(session._loop._process.pid, signal.SIGKILL)
+        if seconds > 0.5 and session._loop.pid is not None:
+            os.kill(session._loop.pid, signal.SIGKILL)
 
     try:
         session.run(cfg.planned(1)[0], planner_of(cfg, factory, session), act)

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from typing import Any
 
 from ..errors import RobotError
 from .robots.link import tell
 
-STOP_TIMEOUT = 10.0
-"""Seconds that a process may take to end."""
+START_TIMEOUT, STOP_TIMEOUT = 120.0, 10.0
+"""Seconds that a process may take to be ready, and to end."""
+
+
+class ChildError(RobotError):
+    """A process of the run is silent, dead or failed.
+
+    Args:
+        name: of the process.
+        happened: what became of it.
+        why: without the traceback.
+        trace: of what it raised.
+    """
+
+    def __init__(self, name: str, happened: str, why: str, trace: str = "") -> None:
+        super().__init__(f"The process of the {name} {happened}", got=f"{why}\n{trace}" if trace else why)
+        self.why = why
 
 
 class Child:
@@ -30,37 +48,68 @@ class Child:
         self._process.start()
         theirs.close()
 
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def started(self) -> dict[str, Any]:
+        """Its first message, once it is ready. Raises `RobotError` where it cannot start; it is ended then."""
+        try:
+            return self.hear(START_TIMEOUT)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, ChildError):
+                raise RobotError(f"The {self._name} cannot start", got=error.why) from None
+            raise
+
     def tell(self, message: Mapping[str, Any]) -> None:
-        tell(self._pipe, message)
+        """Raises `ChildError` where it is gone."""
+        try:
+            tell(self._pipe, message)
+        except OSError:
+            self.hear(0.0)  # what it said before it went
+            raise self._died() from None
 
     def hear(self, timeout: float) -> dict[str, Any]:
-        """Its next message; raises `RobotError` where the process failed, died or is silent."""
+        """Its next message; raises `ChildError` where the process failed, died or is silent for `timeout` [s]."""
         try:
             if not self._pipe.poll(timeout):
-                raise RobotError(
-                    f"The process of the {self._name} does not answer", expected=f"an answer in {timeout:g} s"
-                )
+                raise ChildError(self._name, "does not answer", f"no answer in {timeout:g} s")
             message = json.loads(self._pipe.recv_bytes())
-        except (EOFError, ConnectionResetError):
-            self._process.join(STOP_TIMEOUT)
-            raise RobotError(
-                f"The process of the {self._name} died", got=f"exit code {self._process.exitcode}"
-            ) from None
+        except (EOFError, OSError):
+            raise self._died() from None
         if "error" in message:
-            raise RobotError(
-                f"The process of the {self._name} failed", got=f"{message['error']}\n{message['traceback']}"
-            )
+            raise ChildError(self._name, "failed", message["error"], message["traceback"])
         return message
+
+    def _died(self) -> ChildError:
+        self._process.join(STOP_TIMEOUT)
+        return ChildError(self._name, "died", f"exit code {self._process.exitcode}")
 
     def check(self) -> None:
         """Raise what it has to say if it is no longer running."""
-        if not self._process.is_alive():
+        if not self.alive:
             self.hear(0.0)
 
-    def close(self) -> None:
+    def close(self, timeout: float = STOP_TIMEOUT) -> None:
+        """End it, by force where it takes longer than `timeout` [s]."""
         self._pipe.close()  # ends a process that waits for a word from us
-        self._process.join(STOP_TIMEOUT)
+        self._process.join(timeout)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
         self._process.close()
+
+
+@contextmanager
+def reporting(pipe: Connection) -> Iterator[None]:
+    """Around all that a child does: its parent hears what it failed of, unless that is gone."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError):
+            tell(pipe, {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})

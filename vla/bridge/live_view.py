@@ -7,8 +7,6 @@ it misses it does not show, and its death costs the picture alone.
 from __future__ import annotations
 
 import importlib.util
-import json
-import multiprocessing
 import os
 import signal
 from collections.abc import Mapping
@@ -20,13 +18,15 @@ from typing import Any
 import numpy as np
 
 from ..contract import EnvSpec, Observation
-from ..errors import ConfigError, RobotError
-from .process import LoopLink, Status, read_status
+from ..errors import ConfigError
+from .child import Child, reporting
+from .loop_link import LoopLink, Status, read_status
 from .recorder import HUMAN, REFERENCED, TICK_SLOTS, tick_layout
 from .robots.link import tell
 from .shared import Ring, observation_layout, to_observation
 
-START_TIMEOUT, STOP_TIMEOUT = 60.0, 30.0
+STOP_TIMEOUT = 30.0
+"""Seconds that a recording may take to be complete."""
 POLL = 0.02
 """Seconds between two looks."""
 APPLICATION = "wayhand"
@@ -56,41 +56,17 @@ class LiveView:
         self, spec: EnvSpec, names: tuple[Mapping[str, str], Mapping[str, str]], path: Path | None = None
     ) -> None:
         require_rerun()
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        arguments = (spec, dict(names[0]), dict(names[1]), None if path is None else str(path), theirs)
-        self._process = context.Process(target=serve, args=arguments, name="live view", daemon=True)
-        self._process.start()
-        theirs.close()
-        try:
-            self._hear()
-        except RobotError:
-            self.close()
-            raise
-
-    def _hear(self) -> None:
-        try:
-            if not self._pipe.poll(START_TIMEOUT):
-                raise RobotError("The live view does not start", expected=f"an answer in {START_TIMEOUT:g} s")
-            message = json.loads(self._pipe.recv_bytes())
-        except (EOFError, OSError):
-            self._process.join(STOP_TIMEOUT)
-            raise RobotError("The live view died", got=f"exit code {self._process.exitcode}") from None
-        if "error" in message:
-            raise RobotError("The live view cannot start", got=str(message["error"]))
+        recording = None if path is None else str(path)
+        self._child = Child("live view", serve, spec, dict(names[0]), dict(names[1]), recording)
+        self._child.started()
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid
+        return self._child.pid
 
     def close(self) -> None:
         """End the view; a recording is complete afterwards."""
-        self._pipe.close()
-        self._process.join(STOP_TIMEOUT)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
+        self._child.close(STOP_TIMEOUT)
 
     def __enter__(self) -> LiveView:
         return self
@@ -104,7 +80,7 @@ class LiveView:
 def serve(spec: EnvSpec, robot: Mapping[str, str], loop: Mapping[str, str], path: str | None, pipe: Connection) -> None:
     """The view's process: tells that it is ready, then logs until its parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with reporting(pipe):
         stream = _open(path)
         rings = [Ring(observation_layout(spec), 4, robot["observation"])]
         rings.append(Ring(tick_layout(spec.action_dim), TICK_SLOTS, loop["ticks"]))
@@ -115,19 +91,12 @@ def serve(spec: EnvSpec, robot: Mapping[str, str], loop: Mapping[str, str], path
             os.nice(5)  # the robot goes first
             while not pipe.poll(POLL):
                 log.look(rings[0], rings[1], read_status(link.status))
-        except EOFError:
-            pass
         finally:
             link.close()
             for ring in rings:
                 ring.close()
             stream.flush()
             stream.disconnect()
-    except Exception as error:
-        try:
-            tell(pipe, {"error": f"{type(error).__name__}: {error}"})
-        except OSError:
-            pass
 
 
 def _open(path: str | None) -> Any:

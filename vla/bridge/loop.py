@@ -214,19 +214,19 @@ class ControlLoop:
         index = 0
         while keep_on(deadline := origin + index * self.dt):
             woken = self._sleep_until(deadline)
-            self._excuse(woken - deadline)
+            self._latch_if_blocked(woken - deadline)
             self._lateness = woken - deadline
             self.tick(deadline)
             done = clock.now()
-            self._excuse(done - deadline - self.dt)
+            self._latch_if_blocked(done - deadline - self.dt)
             timing.lateness.add(self._lateness)
             timing.work.add(done - woken)
             over = int((done - deadline) / self.dt)
             timing.missed += over
             index += 1 + over
 
-    def _excuse(self, late: float) -> None:
-        """Stop where the robot was without us for `late` seconds, before a tick or within one."""
+    def _latch_if_blocked(self, late: float) -> None:
+        """Latch where `late` [s], the time the robot was without us before a tick or within one, exceeds the grace."""
         if late > self._grace:
             self.gate.latch(f"the loop was blocked for {late * 1000:.0f} ms")
 

@@ -145,8 +145,7 @@ class Planner:
         else:
             delay = self._periods(latency)
             left = left_over(self._last, observation.time, self._spec.control_dt)
-            prefix = [left]
-            chunks, self._memory, _ = self._policy.act([seen], self._memory, rng=self._rng, prefix=prefix, delay=delay)
+            chunks, self._memory, _ = self._policy.act([seen], self._memory, rng=self._rng, prefix=[left], delay=delay)
         if self._clock is not None:
             latency = max(latency, self._clock.now() - observation.time)
         chunk, origin = chunks[0], self._origin(left)

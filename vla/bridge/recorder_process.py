@@ -3,17 +3,16 @@ the recording alone."""
 
 from __future__ import annotations
 
+import ctypes
 import json
-import multiprocessing
 import signal
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ..contract import EnvSpec, EpisodeSink
-from ..errors import RobotError
+from .child import Child, ChildError, reporting
 from .clock import MonotonicClock
 from .recorder import TICK_SLOTS, EpisodeRecorder, Tick, recorded_spec, tick_layout
 from .robots.link import tell
@@ -23,7 +22,7 @@ SinkFactory = Callable[[EnvSpec], AbstractContextManager[EpisodeSink]]
 """Opens where episodes go; it travels to the recorder's process, so it must be importable there."""
 POLL = 0.005
 """Seconds between two looks at the rings."""
-START_TIMEOUT, COMMIT_TIMEOUT, STOP_TIMEOUT = 60.0, 60.0, 10.0
+BEGIN_TIMEOUT, COMMIT_TIMEOUT = 10.0, 60.0
 SETTLE_TIMEOUT = 2.0
 """Seconds for a robot at rest to publish once more; one that died never does."""
 
@@ -43,71 +42,38 @@ class RecorderLink:
     """
 
     def __init__(self, sink: SinkFactory, spec: EnvSpec, rate_hz: float, rings: Mapping[str, str]) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=serve, args=(sink, spec, rate_hz, dict(rings), theirs), name="recorder", daemon=True
-        )
-        self._process.start()
-        theirs.close()
-        self.warning, self._why = "", ""
+        self._child = Child("recorder", serve, sink, spec, rate_hz, dict(rings))
+        self.warning = ""
         self.episodes = 0
-        self._hear(START_TIMEOUT)
-        if self.warning:
-            self.close()
-            raise RobotError("The recorder cannot start", got=self._why)
+        self._child.started()
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid
+        return self._child.pid
 
     def begin(self, epoch: int, *, orphaned: bool = True) -> None:
         """Record what is published with `epoch` from now on; `orphaned`: commit it even where we die before its end."""
-        self._tell({"begin": epoch, "orphaned": orphaned})
-        self._hear(STOP_TIMEOUT)
+        self._ask({"begin": epoch, "orphaned": orphaned}, BEGIN_TIMEOUT)
 
     def end(self, success: bool | None, provenance: Mapping[str, Any], *, kept: bool = True) -> None:
         """Commit the episode, or forget it where it is not `kept`; waits for it, while the robot rests."""
-        self._tell({"success": success, "provenance": dict(provenance), "kept": kept})
-        self.episodes += bool(self._hear(COMMIT_TIMEOUT).get("committed"))
+        answer = self._ask({"success": success, "provenance": dict(provenance), "kept": kept}, COMMIT_TIMEOUT)
+        self.episodes += bool(answer.get("committed"))
 
-    def _tell(self, message: Mapping[str, Any]) -> None:
-        if not self.warning:
-            try:
-                tell(self._pipe, message)
-            except OSError:
-                self._lost("it died")
-
-    def _hear(self, timeout: float) -> dict[str, Any]:
+    def _ask(self, message: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+        """Its answer; empty where it is gone."""
         if self.warning:
             return {}
         try:
-            if not self._pipe.poll(timeout):
-                self._lost(f"it does not answer in {timeout:g} s")
-                return {}
-            message = json.loads(self._pipe.recv_bytes())
-        except (EOFError, OSError):
-            self._lost("it died")
+            self._child.tell(message)
+            return self._child.hear(timeout)
+        except ChildError as error:
+            kept = f"the {self.episodes} episodes before are safe" if self.episodes else "no episode was written"
+            self.warning = f"The recorder is gone: {error.why}; {kept}, the run goes on unrecorded"
             return {}
-        if "error" in message:
-            self._lost(str(message["error"]))
-        return message
-
-    def _lost(self, why: str) -> None:
-        if why == "it died":
-            self._process.join(STOP_TIMEOUT)
-            why += f" with exit code {self._process.exitcode}"
-        self._why = why
-        kept = f"the {self.episodes} episodes before are safe" if self.episodes else "no episode was written"
-        self.warning = f"The recorder is gone: {why}; {kept}, the run goes on unrecorded"
 
     def close(self) -> None:
-        self._pipe.close()
-        self._process.join(STOP_TIMEOUT)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
+        self._child.close()
 
 
 def serve(sink: SinkFactory, spec: EnvSpec, rate_hz: float, rings: Mapping[str, str], pipe: Connection) -> None:
@@ -115,7 +81,7 @@ def serve(sink: SinkFactory, spec: EnvSpec, rate_hz: float, rings: Mapping[str, 
     `{"success", "provenance", "kept"}`, answered by `{"committed": bool}`. It ends with its parent, after committing
     what it has where that was `orphaned`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with reporting(pipe):
         observations = Ring(observation_layout(spec), 4, rings["observation"])
         ticks = Ring(tick_layout(spec.action_dim), TICK_SLOTS, rings["ticks"])
         try:
@@ -125,13 +91,6 @@ def serve(sink: SinkFactory, spec: EnvSpec, rate_hz: float, rings: Mapping[str, 
         finally:
             observations.close()
             ticks.close()
-    except BrokenPipeError:
-        pass
-    except Exception as error:
-        try:
-            tell(pipe, {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
-        except OSError:
-            pass
 
 
 class _Served:
@@ -161,6 +120,7 @@ class _Served:
             if request is not None and "success" in request:
                 self._settle()
                 committed = self._commit(request["success"], request["provenance"], request["kept"])
+                _release_memory()
                 tell(self._pipe, {"committed": committed})
 
     def _settle(self) -> None:
@@ -198,3 +158,11 @@ class _Served:
         if episode is not None:
             self._sink.append(episode)
         return episode is not None
+
+
+def _release_memory() -> None:
+    """Give the system what is free here. The C library keeps it, and episodes of many lengths leave holes that the next
+    ones do not fill: without this the process grows for hours though it holds no more."""
+    trim: Any = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)

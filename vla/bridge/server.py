@@ -9,30 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import http
-import logging
 import ssl
-import threading
 import time
-from concurrent.futures import Future
 from dataclasses import dataclass
-from types import TracebackType
 
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from ..errors import ConfigError, RobotError
+from ..errors import ConfigError
 from . import wire
 from .clock import MonotonicClock
+from .listener import Listener
 from .metrics import CONTENT_TYPE
 from .service import Failure, Peer, PolicyService
 from .tokens import VARIABLE, Guard, is_loopback
-
-LOG = logging.getLogger("wayhand.serve")
-_QUIET = logging.getLogger("wayhand.serve.websockets")
-_QUIET.setLevel(logging.CRITICAL)  # a port scanner must not fill the log with tracebacks
-START_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,8 +59,8 @@ class ServerSettings:
             raise ConfigError("The server's settings are out of range", got=f"port {self.port}, clients {self.clients}")
 
 
-class PolicyServer:
-    """Context manager: listens from its start to its end, on an event loop of its own.
+class PolicyServer(Listener):
+    """Context manager: listens from its start to its end, in a thread of its own.
 
     Args:
         service: what answers; entered before the server, left after it.
@@ -78,14 +70,14 @@ class PolicyServer:
     """
 
     def __init__(self, service: PolicyService, settings: ServerSettings) -> None:
+        super().__init__(
+            "server", settings.host, settings.port, idle=settings.idle, ssl=settings.tls, max_queue=1,
+            max_size=service.limits.size,
+            origins=[None],  # a browser names its page's origin; no page has business here
+        )  # fmt: skip
         self._service, self._settings = service, settings
         self._guard = Guard(settings.token, once=settings.once, clock=MonotonicClock())
         self._peers = 0
-        self._listening: Future[int] = Future()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._thread = threading.Thread(target=self._run, name="policy server", daemon=True)
-        self.port = 0
         metrics = service.metrics
         metrics.gauge("wayhand_connections", "Open connections.", lambda: self._peers)
         metrics.gauge("wayhand_ready", "Whether the policy has warmed up.", lambda: float(self.ready))
@@ -96,59 +88,6 @@ class PolicyServer:
         """Whether the policy has warmed up and its thread is there."""
         done = self._service.ready
         return done.done() and done.exception() is None and self._service.worker.alive
-
-    def __enter__(self) -> PolicyServer:
-        self._thread.start()
-        try:
-            self.port = self._listening.result(START_TIMEOUT)
-        except OSError as error:
-            self._thread.join()
-            where = f"{self._settings.host}:{self._settings.port}"
-            raise RobotError("The server cannot listen there", got=f"{where}: {error.strerror}") from None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        loop, stop = self._loop, self._stop
-        if loop is not None and stop is not None:
-            loop.call_soon_threadsafe(stop.set)
-        self._thread.join()
-
-    # --- on the event loop's thread ----------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except Exception as error:
-            if not self._listening.done():
-                self._listening.set_exception(error)
-            else:
-                LOG.exception("the server failed")
-
-    async def _main(self) -> None:
-        settings = self._settings
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server: Server = await serve(
-            self._serve,
-            settings.host,
-            settings.port,
-            ssl=settings.tls,
-            compression=None,
-            max_size=self._service.limits.size,
-            max_queue=1,
-            process_request=self._admit,
-            origins=[None],  # a browser names its page's origin; no page has business here
-            server_header=None,
-            ping_interval=settings.idle,
-            ping_timeout=settings.idle,
-            close_timeout=1.0,
-            logger=_QUIET,
-        )
-        async with server:
-            self._listening.set_result(next(iter(server.sockets)).getsockname()[1])
-            await self._stop.wait()
-            server.close()
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answers plain HTTP; None lets a websocket begin."""

@@ -12,12 +12,13 @@ from ..contract import ActionChunk, EnvSpec, Observation
 from ..errors import RobotError
 from . import process, watchdog
 from .cells import EmergencyStop
-from .child import Child
+from .child import START_TIMEOUT, STOP_TIMEOUT, Child
 from .clock import MonotonicClock
 from .console.panel import Panel
 from .limits import Limits
+from .loop_link import EXIT, FAULT, HOLD, LOST, RUN, LoopLink, Status, encode_reason, read_status
 from .planner import LatencyEstimate, Pilot
-from .process import EXIT, FAULT, HOLD, LOST, RUN, LoopLink, LoopSettings, Status, encode_reason, read_status
+from .process import LoopSettings
 from .recorder_process import RecorderLink, SinkFactory
 from .robots import serving
 from .robots.link import RobotLink, decode_outcome
@@ -25,7 +26,6 @@ from .robots.serving import RobotFactory
 from .sensors import CameraWatch
 from .shared import to_observation, write_chunk
 
-START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0
 POLL = 0.002
 
 
@@ -133,7 +133,7 @@ class Session:
         self._control(EXIT)
         try:
             self._robot.tell({"exit": True})
-        except BrokenPipeError:
+        except RobotError:  # it is gone
             pass
         self._stack.close()
 

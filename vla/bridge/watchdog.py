@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Protocol
@@ -17,6 +16,7 @@ from typing import Protocol
 from ..contract import EnvSpec
 from . import realtime
 from .cells import BEAT, Cells
+from .child import reporting
 from .clock import Clock, MonotonicClock
 from .robots.link import RobotLink, tell
 
@@ -67,7 +67,7 @@ class Watchdog:
 def serve(spec: EnvSpec, rate_hz: float, priority: int, robot: Mapping[str, str], beat: str, pipe: Connection) -> None:
     """The watchdog's process. Tells its rights once it watches; ends when told to, or alone with a silent loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with reporting(pipe):
         link, cells = RobotLink(spec, robot), Cells(BEAT, beat)
         try:
             watchdog = Watchdog(cells, link, rate_hz)
@@ -77,10 +77,6 @@ def serve(spec: EnvSpec, rate_hz: float, priority: int, robot: Mapping[str, str]
         finally:
             cells.close()
             link.close()
-    except BrokenPipeError:
-        pass
-    except Exception as error:
-        tell(pipe, {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
 
 
 def _watch(watchdog: Watchdog, cells: Cells, clock: Clock) -> None:

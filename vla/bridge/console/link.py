@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...contract import ActionChunk, EnvSpec, Memory, Observation, Policy
-from ...errors import RobotError
+from ..child import Child
 from ..clock import MonotonicClock
 from ..session import Session
 from ..shared import Ring
@@ -23,7 +21,6 @@ from .monitor import About
 from .panel import DRIVING, FAULT, HELD, LET_GO, WAITING
 from .process import INSTRUCTION, ConsoleNames, read_instruction, serve
 
-START_TIMEOUT, STOP_TIMEOUT = 60.0, 5.0
 POLL = 0.02
 
 
@@ -62,20 +59,11 @@ class Console:
             self.hand = HandCell() if by_hand else None
             if self.hand is not None:
                 stack.callback(self.hand.close)
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
             hand = "" if self.hand is None else self.hand.name
             names = ConsoleNames(*session.names, self._instruction.name, hand)
-            self._process = context.Process(
-                target=serve,
-                args=(settings, session.spec, session.limits, about, names, model, theirs),
-                name="console",
-                daemon=True,
-            )
-            self._process.start()
-            theirs.close()
-            stack.callback(self._end)
-            ready = self._hear()
+            self._child = Child("console", serve, settings, session.spec, session.limits, about, names, model)
+            ready = self._child.started()
+            stack.callback(self._child.close)
             self._stack = stack.pop_all()
         self._port = int(ready["port"])
         self._token = str(ready["token"])
@@ -89,11 +77,11 @@ class Console:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid
+        return self._child.pid
 
     @property
     def alive(self) -> bool:
-        return self._process.is_alive()
+        return self._child.alive
 
     @property
     def instruction(self) -> str | None:
@@ -139,26 +127,6 @@ class Console:
         """Say why an episode ended; a fault waits for Reset, a pause for Start."""
         if reason:
             self._panel.phase = WAITING if reason in (HELD, LET_GO) else FAULT
-
-    def _hear(self) -> dict[str, Any]:
-        try:
-            if not self._pipe.poll(START_TIMEOUT):
-                raise RobotError("The console does not start", expected=f"an answer in {START_TIMEOUT:g} s")
-            message = json.loads(self._pipe.recv_bytes())
-        except (EOFError, OSError):
-            self._process.join(STOP_TIMEOUT)
-            raise RobotError("The console died", got=f"exit code {self._process.exitcode}") from None
-        if "error" in message:
-            raise RobotError("The console cannot start", got=str(message["error"]))
-        return message
-
-    def _end(self) -> None:
-        self._pipe.close()
-        self._process.join(STOP_TIMEOUT)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process.close()
 
     def __enter__(self) -> Console:
         return self

@@ -10,7 +10,7 @@ import numpy as np
 from ...contract import decode_text
 from ..cells import EmergencyStop
 from ..limits import Limits, joint_indices
-from ..process import HALTED, LoopLink, read_status
+from ..loop_link import HALTED, LoopLink, read_status
 from ..robots.link import RobotLink
 from .panel import DRIVING, FAULT, HELD, LET_GO, Panel
 

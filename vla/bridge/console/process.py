@@ -6,16 +6,16 @@ import json
 import os
 import secrets
 import signal
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 from ...contract import INSTRUCTION_BYTES, EnvSpec, decode_text, encode_text
+from ..child import reporting
 from ..clock import MonotonicClock
 from ..limits import Limits
-from ..process import LoopLink
+from ..loop_link import LoopLink
 from ..robots.link import RobotLink, tell
 from ..shared import Layout, Ring
 from ..teleop.cell import HandCell
@@ -60,19 +60,11 @@ def serve(
 ) -> None:
     """Tells `{"port", "token"}` once it listens, then serves until its parent closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with reporting(pipe), ExitStack() as stack:
         os.nice(5)  # the robot goes first
-        with ExitStack() as stack:
-            quiet = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-            stack.enter_context(redirect_stdout(quiet))  # viser announces itself
-            _Served(stack, settings, spec, limits, about, names, model, pipe).run()
-    except BrokenPipeError:
-        pass
-    except Exception as error:
-        try:
-            tell(pipe, {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
-        except OSError:
-            pass
+        quiet = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        stack.enter_context(redirect_stdout(quiet))  # viser announces itself
+        _Served(stack, settings, spec, limits, about, names, model, pipe).run()
 
 
 class _Served:

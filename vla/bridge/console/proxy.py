@@ -11,32 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import http
-import logging
 import ssl
-import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgpack
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from ...errors import RobotError
+from ..listener import QUIET, Listener
 from .access import Access, ConsoleSettings, same_origin
 from .gizmo import is_drag
 from .pages import LOGIN, Page
 
-_QUIET = logging.getLogger("wayhand.console.websockets")
-_QUIET.setLevel(logging.CRITICAL)  # a port scanner must not fill the log with tracebacks
-START_TIMEOUT = 10.0
 INWARDS = 64 * 2**10
 """Bytes of a message from a browser."""
 OUTWARDS = 64 * 2**20
@@ -62,74 +56,19 @@ class Backend:
     view_port: int | None
 
 
-class Proxy:
-    """Context manager: listens from its start to its end, on an event loop of its own.
+class Proxy(Listener):
+    """Context manager: listens from its start to its end, in a thread of its own.
 
     `port` is the one it listens on. Raises `RobotError` where the address cannot be had.
     """
 
     def __init__(self, settings: ConsoleSettings, access: Access, backend: Backend, tls: ssl.SSLContext | None) -> None:
-        self._settings, self._access, self._backend, self._tls = settings, access, backend, tls
-        self._listening: Future[int] = Future()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._open = 0
-        self._thread = threading.Thread(target=self._run, name="console", daemon=True)
-        self.port = 0
-
-    def __enter__(self) -> Proxy:
-        self._thread.start()
-        try:
-            self.port = self._listening.result(START_TIMEOUT)
-        except OSError as error:
-            self._thread.join()
-            where = f"{self._settings.host}:{self._settings.port}"
-            raise RobotError("The console cannot listen there", got=f"{where}: {error.strerror}") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._loop is not None and self._stop is not None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def soon(self, call: Callable[..., Any], *args: Any) -> None:
-        """Call it on the event loop's thread."""
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(call, *args)
-
-    # --- on the event loop's thread ----------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._main())
-        except Exception as error:
-            if not self._listening.done():
-                self._listening.set_exception(error)
-            else:
-                _QUIET.exception("the console failed")
-
-    async def _main(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server: Server = await serve(
-            self._serve,
-            self._settings.host,
-            self._settings.port,
-            ssl=self._tls,
-            compression=None,
-            max_size=INWARDS,
-            max_queue=8,
-            process_request=self._admit,
+        super().__init__(
+            "console", settings.host, settings.port, idle=_IDLE, ssl=tls, max_queue=8, max_size=INWARDS,
             select_subprotocol=_first,
-            server_header=None,
-            ping_interval=_IDLE,
-            ping_timeout=_IDLE,
-            close_timeout=1.0,
-            logger=_QUIET,
-        )
-        async with server:
-            self._listening.set_result(next(iter(server.sockets)).getsockname()[1])
-            await self._stop.wait()
-            server.close()
+        )  # fmt: skip
+        self._settings, self._access, self._backend = settings, access, backend
+        self._open = 0
 
     async def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answers plain HTTP; None lets a websocket begin."""
@@ -185,7 +124,7 @@ class Proxy:
         try:
             opened = connect(
                 f"ws://127.0.0.1:{port}", subprotocols=spoken, compression=None, max_size=OUTWARDS,
-                max_queue=4, proxy=None, close_timeout=1.0, logger=_QUIET,
+                max_queue=4, proxy=None, close_timeout=1.0, logger=QUIET,
             )  # fmt: skip
             async with opened as viser:
                 tasks = {asyncio.create_task(_outwards(viser, browser)), asyncio.create_task(_inwards(browser, viser))}

@@ -12,6 +12,8 @@ from ..motion import Limiter, Motion
 
 TICK = 0.01
 """Between two points of a stop [s]."""
+AHEAD = 0.5
+"""A stop begins where the last command ends, at most so long from now [s], whatever moment that was meant for."""
 
 
 class CommandedMotion:
@@ -40,7 +42,7 @@ class CommandedMotion:
         now = self._clock.now()
         if t <= self._newest or t <= now:
             return False
-        before = self._motion
+        before, t = self._motion, min(t, now + AHEAD)
         # Where the last command has long run out, the controllers hold, and this one begins from rest.
         if before is None or self._newest < now - TICK:
             self._motion = Motion.at_rest(q)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import traceback
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...contract import EnvSpec, Observation
+from ..child import reporting
 from ..clock import MonotonicClock
 from ..limits import Limits
 from ..shared import observation_record
@@ -87,7 +87,7 @@ def serve(factory: RobotFactory, rate_hz: float, pipe: Connection) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
-    try:
+    with reporting(pipe):
         _with_priority()
         robot = factory()
         try:
@@ -103,10 +103,6 @@ def serve(factory: RobotFactory, rate_hz: float, pipe: Connection) -> None:
         finally:
             robot.close()
         tell(pipe, {"exit": True})
-    except (EOFError, BrokenPipeError):
-        pass
-    except Exception as error:
-        tell(pipe, {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
 
 
 def _leave(*_: object) -> None:
