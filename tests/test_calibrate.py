@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from robot_files import write_robot
 
 from wayhand.scripts import calibrate
+from wayhand.vla.bridge.limit_files import read_toml
 from wayhand.vla.bridge.robots.calibrated import JointCalibration
 from wayhand.vla.bridge.robots.camera_calibration import (
     Board,
@@ -27,7 +28,7 @@ from wayhand.vla.bridge.robots.camera_calibration import (
 )
 from wayhand.vla.bridge.robots.joint_calibration import MARGIN, Ask, calibrate_joints
 from wayhand.vla.bridge.robots.robot_edit import update
-from wayhand.vla.bridge.robots.robot_file import RobotFile, read_toml
+from wayhand.vla.bridge.robots.robot_file import RobotFile
 from wayhand.vla.bridge.robots.template import StandIn, TemplateDriver
 from wayhand.vla.contract import Observation
 from wayhand.vla.errors import ConfigError, RobotError

@@ -11,6 +11,7 @@ from robot_files import robot_file, write_robot
 
 from wayhand.scripts.robots import FileRobot, shorthand
 from wayhand.vla.bridge.clock import VirtualClock
+from wayhand.vla.bridge.limit_files import LARGEST
 from wayhand.vla.bridge.limits import Limits
 from wayhand.vla.bridge.robots.calibrated import CalibratedDriver, JointCalibration
 from wayhand.vla.bridge.robots.driver import Driver
@@ -53,6 +54,7 @@ def test_a_file_says_the_spec_and_the_limits(tmp_path: Path) -> None:
         (CAMERA.replace("[0.1, ", "["), "distortion.* must be 5 numbers"),
         ("[plausibility]\nlat = 1\n", "did you mean 'late'"),
         ("[units\n", "no TOML|not a TOML"),
+        (f"{'a.' * (LARGEST // 2)}a = 1", "too large"),
     ],
 )  # fmt: skip
 def test_what_a_file_says_wrong_is_named(tmp_path: Path, more: str, message: str) -> None:

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from ...vla.contract import EnvSpec, Observation
-from ...vla.errors import ConfigError, SpecError, did_you_mean
+from ...vla.errors import ConfigError, SpecError, WayhandError, did_you_mean
 from .arm import (
     GRIPPER_ACCELERATION,
     GRIPPER_VELOCITY,
@@ -219,8 +219,12 @@ class TabletopSim:
         self._goal_pose = self.kinematics.forward(self._goal[:7])
 
     def advance(self, substeps: int) -> None:
-        """Simulate `substeps` physics steps; the setpoint goes to the target linearly, within the joints' rates."""
-        dt = float(self.model.opt.timestep)
+        """Simulate `substeps` physics steps; the setpoint goes to the target linearly, within the joints' rates.
+
+        Raises:
+            WayhandError: the simulation diverged; the world is of no more use until `reset`.
+        """
+        dt, before = float(self.model.opt.timestep), self.data.time
         reach = _LIMITS[2] * (substeps * dt)
         start = self._setpoint
         # Fingers that hold something must open at once, not after a ramp from behind the thing they hold.
@@ -230,6 +234,9 @@ class TabletopSim:
         for k in range(1, substeps + 1):
             self._write_controls(start + change * (k / substeps), rates)
             mujoco.mj_step(self.model, self.data)
+        # MuJoCo puts a world that is not finite, or huge, back to its beginning and goes on as if nothing were.
+        if self.data.time < before + (substeps - 0.5) * dt:
+            raise WayhandError("The simulation diverged", got=f"after {before:.3f} s", run="reset it")
         self._setpoint = start + change
         # `mj_step` leaves positions of bodies one step behind the joints; observations must agree with the state.
         mujoco.mj_kinematics(self.model, self.data)

@@ -15,6 +15,7 @@ import numpy as np
 from ..contract import ActionChunk, EnvSpec, Observation
 from ..errors import SpecError
 from .limits import joint_indices
+from .units import bounded
 
 POSE_STATE = ("ee_x", "ee_y", "ee_z", "ee_qw", "ee_qx", "ee_qy", "ee_qz")
 """State elements of the measured end-effector pose: metres, then a quaternion w x y z, world frame."""
@@ -142,7 +143,6 @@ class JointTargets:
             raise SpecError("No action of the policy moves a joint", got=", ".join(names[i] for i in self._arm))
         self._pose_state = _indices_or_none(policy, POSE_STATE)
         self._measured = joint_indices([e.name for e in policy.state], names)
-        self._lower, self._upper = policy.action_lower, policy.action_upper
 
     @property
     def rows(self) -> int:
@@ -156,6 +156,7 @@ class JointTargets:
         """Absolute targets float64 [H A_robot] at the chunk's times, integrated from its source `observation`.
 
         A chunk of another width becomes [H 0] and one that is not finite becomes NaN: judging is the gate's work.
+        Raises `SpecError` for one that is not in the policy's units (see `bounded`).
         """
         if going is not None and going.pause is not None:
             chunk = ActionChunk(chunk.actions[: going.pause], chunk.times[: going.pause], chunk.observed_at)
@@ -164,7 +165,7 @@ class JointTargets:
             return ActionChunk(np.empty((len(chunk), 0)), chunk.times, chunk.observed_at)
         if not np.isfinite(actions).all():
             return ActionChunk(np.full((len(chunk), self._width), np.nan), chunk.times, chunk.observed_at)
-        actions = np.minimum(np.maximum(actions, self._lower), self._upper)
+        actions = bounded(actions, self.policy)
         targets = np.empty((len(chunk), self._width))
         for where, indices in self._direct:
             targets[:, indices] = actions[:, where]

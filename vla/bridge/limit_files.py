@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError
-from .description import checked, compile_mjcf, parse_xml
+from .description import compile_mjcf, parse_xml
 from .limits import Limits
 
+LARGEST = 2**16
+"""Bytes of a robot's file; the time to read one grows with the square of the parts of a key."""
 Table = Mapping[str, Mapping[str, float]]
 """Joint → limit → value, any of `lower upper velocity acceleration jerk squeeze`; rad or m, and seconds."""
 _NEEDED = ("lower", "upper", "velocity", "acceleration")
@@ -71,11 +73,20 @@ def from_toml(path: Path | str) -> Table:
 
     Raises `ConfigError` for an unknown limit or a value that is not a finite number.
     """
+    return read_limits(read_toml(path).get("limits"), path)
+
+
+def read_toml(path: Path | str) -> dict[str, Any]:
+    """Raises `ConfigError` where there is no such file, or it is too large or no TOML."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError("There is no such robot's file", got=str(path))
+    if path.stat().st_size > LARGEST:
+        raise ConfigError("A robot's file is too large", expected=f"at most {LARGEST} bytes", got=str(path))
     try:
-        data = tomllib.loads(checked(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError("This is not a TOML file", got=f"{path}: {error}") from error
-    return read_limits(data.get("limits"), path)
 
 
 def read_limits(limits: object, path: Path | str) -> Table:

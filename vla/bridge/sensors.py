@@ -5,12 +5,12 @@ Both watches are pure in time: they are told what came and when, and answer with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from zlib import crc32
+from collections import deque
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..contract import EnvSpec, Observation
+from ..contract import Camera, EnvSpec, Observation
 from .limits import Limits
 from .motion import Motion
 
@@ -27,7 +27,12 @@ class Plausibility:
         moving: share of its speed limit from which a commanded joint must be seen to move.
         old_image: an image older than this [s] is not planned from.
         frames: images in a row that must be black, out of order, or the same while the robot moved.
-        still: change of the state [rad, m] below which a picture may stay the same.
+        still: distance [rad, m] of the state from where a picture was first taken within which it may stay the same,
+            or less: what moves a thing at an arm of 1 m by `pixels` in the picture from 1 m away.
+        pixels: see `still`.
+        change: share of its pixels that must be expected to change before a picture that stays the same is suspicious;
+            the expectation is that of the picture's last change. A noise-free camera that sees nothing but a plain
+            table shows one picture from many places.
         dark: brightest pixel of a black image.
     """
 
@@ -37,7 +42,9 @@ class Plausibility:
     moving: float = 0.02
     old_image: float = 0.25
     frames: int = 3
-    still: float = 2e-3
+    still: float = 0.02
+    pixels: float = 2.0
+    change: float = 0.01
     dark: int = 8
 
 
@@ -97,11 +104,18 @@ class JointWatch:
         return (self._same >= 2) & (now - self._since > self._plausible.lag) & ~self._free
 
 
+_STATES = 64
+"""States remembered, each the newest when images were judged."""
+
+
 @dataclass
 class _Stream:
+    still: float  # distance from `first` within which its picture may stay the same
     time: float = -np.inf
     newest: float = -np.inf
-    check: int = -1
+    picture: np.ndarray | None = None
+    first: np.ndarray = field(default_factory=lambda: np.zeros(0))  # the state where it was first taken
+    rate: float = np.inf  # share of the pixels that changed with it, per distance from the one before
     black: int = 0
     same: int = 0
     reordered: int = 0
@@ -123,15 +137,12 @@ class CameraWatch:
         self.reset()
 
     def reset(self) -> None:
-        self._streams = {camera.name: _Stream() for camera in self._spec.cameras}
-        self._state: np.ndarray | None = None
+        self._streams = {camera.name: _Stream(self._still(camera)) for camera in self._spec.cameras}
+        self._states: deque[tuple[float, np.ndarray]] = deque(maxlen=_STATES)
 
     def judge(self, observation: Observation, now: float) -> tuple[bool, str]:
         """Whether to plan from `observation` at time `now` [s], and a reason to stop, empty where there is none."""
-        state = np.asarray(observation.state, np.float64)
-        moved = self._state is None or bool(np.abs(state - self._state).max(initial=0.0) > self._plausible.still)
-        if moved:  # however slowly, since the last time it was said to have
-            self._state = state
+        self._states.append((observation.times.get("state", now), np.asarray(observation.state, np.float64)))
         usable = True
         for camera in self._spec.cameras:
             image, t = observation.images.get(camera.name), observation.times.get(camera.name, np.nan)
@@ -139,7 +150,7 @@ class CameraWatch:
             if image is None or image.shape != want or image.dtype != np.uint8:
                 got = "nothing" if image is None else f"{image.dtype} {image.shape}"
                 return False, f"camera '{camera.name}' gives {got}, not uint8 {want}"
-            fault = self._fault(self._streams[camera.name], image, t, moved)
+            fault = self._fault(self._streams[camera.name], image, t)
             if fault:
                 return False, f"camera '{camera.name}' {fault}"
             stream = self._streams[camera.name]
@@ -148,7 +159,14 @@ class CameraWatch:
         self.skipped += not usable
         return usable, ""
 
-    def _fault(self, stream: _Stream, image: np.ndarray, t: float, moved: bool) -> str:
+    def _still(self, camera: Camera) -> float:
+        return min(self._plausible.still, self._plausible.pixels / max(camera.fx, camera.fy))
+
+    def _state_at(self, t: float) -> np.ndarray:
+        """The state when a picture was taken: an old picture of a robot at rest is no sign of a frozen camera."""
+        return next((state for at, state in reversed(self._states) if at <= t + 1e-9), self._states[0][1])
+
+    def _fault(self, stream: _Stream, image: np.ndarray, t: float) -> str:
         frames = self._plausible.frames
         if t == stream.time:  # the same picture once more, and said to be so: its age tells
             return ""
@@ -156,13 +174,24 @@ class CameraWatch:
         stream.time, stream.newest = t, max(t, stream.newest)
         if stream.reordered >= frames:
             return "sends images out of order"
-        check = crc32(np.ascontiguousarray(image).data)
         stream.black = stream.black + 1 if int(image.max(initial=0)) <= self._plausible.dark else 0
-        if check != stream.check:
-            stream.same = 0
-        elif moved:
-            stream.same += 1
-        stream.check = check
+        distance = self._compare(stream, image, self._state_at(t))
         if stream.black >= frames:
             return f"is black for {frames} images"
-        return f"is frozen for {frames} images" if stream.same >= frames else ""
+        # Not how far it went: a robot that has come back may see again what it saw.
+        moved = distance > stream.still and distance * stream.rate > self._plausible.change
+        return f"is frozen for {frames} images" if moved and stream.same >= frames else ""
+
+    def _compare(self, stream: _Stream, image: np.ndarray, state: np.ndarray) -> float:
+        """Distance of `state` [S] from where this very picture was first taken."""
+        if stream.picture is None:
+            stream.picture, stream.first = image.copy(), state
+            return 0.0
+        distance = float(np.abs(state - stream.first).max(initial=0.0))
+        differs = image != stream.picture
+        if not differs.any():
+            stream.same += 1
+            return distance
+        stream.rate = float(differs.any(axis=2).mean()) / max(distance, 1e-9)
+        stream.picture, stream.first, stream.same = image.copy(), state, 0
+        return 0.0

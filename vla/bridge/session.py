@@ -96,8 +96,8 @@ class Session:
         self._epoch, self._seen = 0, 0
         with ExitStack() as stack:  # undoes a start that fails half-way
             self._robot = Child("robot", serving.serve, factory, settings.rate_hz)
+            hello = self._robot.started()
             stack.callback(self._robot.close)
-            hello = self._robot.hear(START_TIMEOUT)
             self.spec, self.limits = EnvSpec.from_dict(hello["spec"]), Limits.from_json(hello["limits"])
             self._judged = bool(hello["judged"])
             self._body = RobotLink(self.spec)
@@ -114,13 +114,13 @@ class Session:
                 "watchdog", watchdog.serve, self.spec, settings.rate_hz, settings.priority + 10,
                 self._body.names, self._link.beat.name,
             )  # fmt: skip
+            self._watchdog.started()
             stack.callback(self._watchdog.close)
             stack.callback(self._dismiss)
-            self._watchdog.hear(START_TIMEOUT)
             self._cameras = CameraWatch(self.spec, settings.plausibility)
             self._loop = Child("control loop", process.serve, self.spec, self.limits, settings, *rings)
+            self.warning: str = self._loop.started()["warning"]
             stack.callback(self._loop.close)
-            self.warning: str = self._loop.hear(START_TIMEOUT)["warning"]
             self._stack = stack.pop_all()
 
     def __enter__(self) -> Session:

@@ -157,4 +157,4 @@ class _Senses(threading.Thread):
             observation.check(self._driver.spec)
             self._publish(observation)
         except Exception as error:  # whatever a driver raises stops the robot, not this thread
-            self._fault = f"the driver cannot read: {type(error).__name__}: {error}".partition("\n")[0]
+            self._fault = " ".join(f"the driver cannot read: {type(error).__name__}: {error}".split())

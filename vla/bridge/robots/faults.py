@@ -14,7 +14,7 @@ from ...errors import ConfigError, did_you_mean
 from ..limits import Limits
 from .simulated import BodyFactory, SimulatedBody
 
-CAMERA_FAULTS = ("frozen", "black", "late", "reordered", "resized", "dropped", "noisy")
+CAMERA_FAULTS = ("frozen", "black", "late", "slow", "reordered", "resized", "dropped", "noisy")
 JOINT_FAULTS = ("stuck", "leap", "nan", "swapped", "jitter")
 
 
@@ -23,14 +23,15 @@ class Fault:
     """What goes wrong, where and when.
 
     Args:
-        kind: of a camera: `frozen` (the same picture with new times), `black`, `late` (by `amount` s), `reordered`
-            (every second picture is older than the one before), `resized`, `dropped` (a share `amount` of the
-            pictures does not come), `noisy` (standard deviation `amount`). Of the joints: `stuck`, `leap` (by
-            `amount` rad), `nan`, `swapped` (the numbers in reversed order), `jitter` (standard deviation `amount`).
+        kind: of a camera: `frozen` (the same picture with new times), `black`, `late` (by `amount` s), `slow` (a
+            new one every `amount` s), `reordered` (every second picture is older than the one before), `resized`,
+            `dropped` (a share `amount` of the pictures does not come), `noisy` (standard deviation `amount`). Of the
+            joints: `stuck`, `leap` (by `amount` rad), `nan`, `swapped` (the numbers in reversed order), `jitter`
+            (standard deviation `amount`).
         target: a camera's or a joint's name; of all where it is empty.
         at, until: from when to when [s] in the episode.
 
-    Raises `ConfigError` for an unknown kind.
+    Raises `ConfigError` for an unknown kind, and a `FaultyBody` for a target that it does not have.
     """
 
     kind: str
@@ -40,14 +41,19 @@ class Fault:
     amount: float = 0.0
 
     def __post_init__(self) -> None:
-        kinds = CAMERA_FAULTS + JOINT_FAULTS
-        if self.kind not in kinds:
-            close = did_you_mean(self.kind, kinds)
-            hint = f"; did you mean '{close}'?" if close else ""
-            raise ConfigError(f"Unknown fault{hint}", got=self.kind, exists=kinds)
+        kind: object = self.kind
+        if isinstance(kind, float) and kind != kind:  # what a command line and a YAML file make of nan
+            object.__setattr__(self, "kind", "nan")
+        _require(str(self.kind), CAMERA_FAULTS + JOINT_FAULTS, "Unknown fault")
 
     def of(self, name: str, t: float) -> bool:
         return self.at <= t < self.until and self.target in ("", name)
+
+
+def _require(got: str, exists: Sequence[str], what: str) -> None:
+    if got not in exists:
+        close = did_you_mean(got, exists)
+        raise ConfigError(f"{what}; did you mean '{close}'?" if close else what, got=got, exists=exists)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ class FaultyBody:
     def __init__(self, body: SimulatedBody, faults: Sequence[Fault]) -> None:
         self._body, self._faults = body, tuple(faults)
         self._joints = [e.name for e in body.spec.state]
+        cameras = [camera.name for camera in body.spec.cameras]
+        for fault in self._faults:
+            exists = cameras if fault.kind in CAMERA_FAULTS else self._joints
+            if fault.target:
+                _require(fault.target, exists, f"There is nothing that could be '{fault.kind}' of this name")
         self._history: deque[Observation] = deque(maxlen=64)
         self._held: dict[str, Any] = {}
         self._rng = np.random.default_rng(0)
@@ -128,6 +139,9 @@ class FaultyBody:
                 return np.zeros_like(image), t
             case "resized":
                 return image[:-1], t
+            case "slow":
+                shown = self._held.get(camera, (image, t))
+                return shown if t - shown[1] < fault.amount - 1e-9 else (image, t)
             case "noisy":
                 noise = self._rng.normal(0.0, fault.amount, image.shape)
                 return np.clip(image + noise, 0, 255).astype(np.uint8), t

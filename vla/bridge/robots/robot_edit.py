@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
-from .robot_file import RobotFile, read_toml
+from ..limit_files import read_toml
+from .robot_file import RobotFile
 
 Value = float | int | str | Sequence[float]
 _HEADER = re.compile(r"^\s*\[(?!\[)(?P<name>[^\]]+)\]\s*(#.*)?$")

@@ -37,7 +37,6 @@ A mobile base has the table [base] of `base_table` instead of groups, limits and
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -45,15 +44,13 @@ from typing import Any
 
 from ...contract import ActionGroup, Camera, Element, EnvSpec
 from ...errors import ConfigError, did_you_mean
-from ..limit_files import combine, read_limits
+from ..limit_files import combine, read_limits, read_toml
 from ..limits import Limits
 from ..sensors import Plausibility
 from .base_table import BaseTable
 from .body_model import BodyModel
 from .calibrated import JointCalibration
 
-LARGEST = 2**20
-"""Bytes of a robot's file."""
 _TOP = ("embodiment", "driver", "control_hz", "groups", "state", "units", "limits", "calibration", "cameras",
         "plausibility", "model", "workspace", "keep_out")  # fmt: skip
 _TOP_OF_BASE = ("embodiment", "driver", "control_hz", "base", "cameras", "plausibility")
@@ -147,18 +144,6 @@ def _cameras(data: Mapping[str, Any], path: Path) -> tuple[tuple[Camera, ...], d
     cameras = tuple(_camera(name, row, path) for name, row in table.items())
     seen = {name: row["distortion"] for name, row in table.items() if "distortion" in row}
     return cameras, {n: _numbers(v, 5, f"cameras.{n}.distortion", path) for n, v in seen.items()}
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """Raises `ConfigError` where there is no such file or it is no TOML."""
-    if not path.is_file():
-        raise ConfigError("There is no such robot's file", got=str(path))
-    if path.stat().st_size > LARGEST:
-        raise ConfigError("A robot's file is too large", expected=f"at most {LARGEST} bytes", got=str(path))
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("This is not a TOML file", got=f"{path}: {error}") from error
 
 
 def _needed(data: Mapping[str, Any], key: str, path: Path) -> Any:

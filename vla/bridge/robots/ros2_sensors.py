@@ -209,5 +209,5 @@ def _decompress(data: bytes, camera: Camera) -> np.ndarray:
                     got=f"{image.height}×{image.width}",
                 )
             return np.array(image.convert("RGB"), np.uint8)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise RobotError(f"An image of camera '{camera.name}' cannot be decompressed", got=str(error)) from error

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...contract import EnvSpec, Observation
-from ...errors import RobotError
+from ...errors import RobotError, SpecError
 from ..clock import MonotonicClock
 from ..limits import Limits
 from ..motion import Limiter, Motion
@@ -211,6 +211,7 @@ class SimulatedDevice:
         self._robot = SimulatedRobot(body=body, on_period=self._show)
         self._clock = MonotonicClock()
         self._warm = False
+        self._fault = ""
 
     @property
     def spec(self) -> EnvSpec:
@@ -234,6 +235,7 @@ class SimulatedDevice:
             self._robot.read()
             self._warm = True
         self._robot.reset(seed, options)
+        self._fault = ""
         start = self._clock.now()
         self._robot.start_at(start)
         self._show()
@@ -253,6 +255,8 @@ class SimulatedDevice:
             if halted_at <= t:
                 self._robot.stop()
         self._robot.advance_to(t)
+        if self._fault and not link.halted_at:
+            link.halt(self._clock.now(), self._fault[:200])
 
     def fail(self, link: RobotLink, fault: str) -> None:
         """A simulator that fails is broken, and a real robot's driver is not."""
@@ -265,7 +269,10 @@ class SimulatedDevice:
         # Physics that has fallen behind catches up without rendering: frames are dropped, as a busy camera drops them.
         behind = self._clock.now() - self._robot.time
         if behind <= self._robot.spec.control_dt + BEHIND:
-            self._publish(self._robot.read())
+            try:
+                self._publish(self._robot.read())
+            except SpecError as error:  # of a sensor: the robot itself goes on, and is stopped as a real one would be
+                self._fault = " ".join(str(error).split())
 
     def close(self) -> None:
         """The body is its maker's to close."""
