@@ -71,7 +71,7 @@ class Disk:
         self.durable = durable
         self._count = 0
 
-    def stage(self, parts: Iterable[bytes]) -> Path:
+    def stage(self, parts: Iterable[bytes | memoryview]) -> Path:
         """A new complete file in the staging folder."""
         self._count += 1
         path = self.root / STAGING / f"{os.getpid()}-{self._count}"

@@ -15,7 +15,7 @@ from ..vla.errors import CorruptDataError, DataError
 from .check import Problem, Report, expected_metadata, strays, validate
 from .files import Disk, Lock, read_inside
 from .layout import RECORD, ArrayLayout, Counts, arrays, parse, parse_record, record
-from .shards import Column, shard_file
+from .shards import Column
 from .store import Dataset
 
 
@@ -119,9 +119,7 @@ def _trim(dataset: Dataset, disk: Disk) -> list[str]:
             tail = column.tail()
         except DataError:
             continue  # Damaged: reported, and nothing to trim it to.
-        files, _ = replace(tail, rows=tail.rows - len(tail.partial), partial=tail.partial[:0]).extend(tail.partial)
-        if not files:
-            files = {column.array.key(column.array.files(len(column)) - 1): shard_file(column.array, tail.chunks)}
+        files = replace(tail, rows=tail.rows - len(tail.partial), partial=tail.partial[:0]).extend(tail.partial)
         for key, parts in files.items():
             if read_inside(dataset.path, f"{name}/{key}", 1 << 32) != b"".join(parts):
                 _publish(disk, f"{name}/{key}", *parts)
@@ -129,7 +127,7 @@ def _trim(dataset: Dataset, disk: Disk) -> list[str]:
     return done
 
 
-def _publish(disk: Disk, name: str, *parts: bytes) -> None:
+def _publish(disk: Disk, name: str, *parts: bytes | memoryview) -> None:
     staged = disk.stage(parts)
     disk.flush([staged])
     disk.publish(staged, name)

@@ -23,11 +23,12 @@ from .files import open_inside
 from .layout import ArrayLayout
 
 Array = np.ndarray[Any, Any]
+Blob = bytes | memoryview
 _MISSING = 2**64 - 1
 _MAPPED_FILES = 256
 
 
-def shard_file(array: ArrayLayout, chunks: Sequence[bytes]) -> list[bytes]:
+def shard_file(array: ArrayLayout, chunks: Sequence[Blob]) -> list[Blob]:
     """The parts of a file that holds `chunks`; a shard may be filled in part."""
     if not array.shard_chunks:
         return list(chunks)
@@ -44,30 +45,30 @@ class Tail:
 
     Args:
         rows: rows of the array so far.
-        chunks: the encoded whole chunks of the unfinished file.
+        chunks: the encoded whole chunks of the unfinished file, mapped.
         partial: rows [n, …] of the unfinished chunk, n < chunk_rows.
     """
 
     array: ArrayLayout
     rows: int
-    chunks: tuple[bytes, ...]
+    chunks: tuple[memoryview, ...]
     partial: Array
 
     @staticmethod
     def empty(array: ArrayLayout) -> Tail:
         return Tail(array, 0, (), np.empty((0, *array.row_shape), array.dtype))
 
-    def extend(self, rows: Array) -> tuple[dict[str, list[bytes]], Tail]:
-        """The files, by name, that hold the array once `rows` [n, …] follow, and the tail after them.
+    def extend(self, rows: Array) -> dict[str, list[Blob]]:
+        """The files, by name, that hold the array once `rows` [n, …] follow.
 
         A file that exists is given whole, with its old chunks unchanged in front (an unfinished chunk is encoded anew
         with its old rows in front), so replacing it changes nothing that was there.
         """
         array = self.array
-        chunks = list(self.chunks)
+        chunks: list[Blob] = list(self.chunks)
         pending = np.concatenate([self.partial, rows]) if len(self.partial) else rows
         file = self.rows // array.file_rows
-        files: dict[str, list[bytes]] = {}
+        files: dict[str, list[Blob]] = {}
         n = array.chunk_rows
         whole = len(pending) // n * n
         for start in range(0, whole, n):
@@ -83,7 +84,7 @@ class Tail:
             files[array.key(file)] = shard_file(array, [*chunks, encode(array, padded)])
         elif chunks:
             files[array.key(file)] = shard_file(array, chunks)
-        return files, replace(self, rows=self.rows + len(rows), chunks=tuple(chunks), partial=partial.copy())
+        return files
 
 
 class Shard:
@@ -126,10 +127,10 @@ class Shard:
         self.starts = [int(x) for x in starts]
         self.stops = [int(x) for x in starts + sizes]
 
-    def blob(self, chunk: int) -> bytes:
-        """A chunk's encoded bytes, verified."""
-        blob = bytes(self.bytes[self.starts[chunk] : self.stops[chunk]])
-        if not crc_ok(blob):
+    def blob(self, chunk: int) -> memoryview:
+        """A chunk's encoded bytes, mapped and verified."""
+        blob = self.bytes[self.starts[chunk] : self.stops[chunk]]
+        if not crc_ok(bytes(blob)):
             raise self._corrupt(chunk, "a CRC-32C mismatch")
         return blob
 
@@ -231,4 +232,4 @@ class Column:
         partial = np.empty((n, *array.row_shape), array.dtype)
         if left:
             shard.decode(whole, partial)
-        return Tail(array, self.rows, tuple(shard.blob(i) for i in range(whole)), partial[:left].copy())
+        return Tail(array, self.rows, tuple(shard.blob(i) for i in range(whole)), partial[:left])

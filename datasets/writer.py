@@ -40,9 +40,8 @@ class Writer:
             self.spec, self.layout, self._counts = parse_record(read_inside(path, RECORD), str(path / RECORD))
             self.arrays = arrays(self.spec, self.layout)
             self._disk.clear_staging()
-            self._tails = {
-                name: Column(path, array, rows_of(name, self._counts)).tail() for name, array in self.arrays.items()
-            }
+            for name in self.arrays:
+                self._tail(name)
             self._refresh()
             self._closed = False
             self._release = stack.pop_all().close
@@ -72,6 +71,7 @@ class Writer:
         Raises:
             SpecError: the episode does not fit the dataset's spec.
             DataError: its provenance is not JSON, or the disk failed; the dataset is as it was and can go on.
+            CorruptDataError: an unfinished file, which the episode would continue, is damaged.
         """
         if self._closed:
             raise DataError(f"The writer of {self.path} is closed", run="open_for_append")
@@ -87,8 +87,7 @@ class Writer:
         )
         what = f"Episode {len(self)} could not be written to {self.path}; the {len(self)} before it are safe"
         try:
-            tails = self._write(rows, counts)
-            self._tails |= tails
+            self._write(rows, counts)
             self._counts = counts
             what = f"Episode {len(self) - 1} of {self.path} is committed, but may not survive a power cut"
             self._disk.flush([self.path])
@@ -109,13 +108,16 @@ class Writer:
         rows["meta/episode_ends"] = np.array([self._counts.frames + len(episode)], np.int64)
         return {name: rows[name] for name in self.arrays}
 
-    def _write(self, rows: dict[str, np.ndarray[Any, Any]], counts: Counts) -> dict[str, Tail]:
+    def _tail(self, name: str) -> Tail:
+        """The end of an array, from the disk and verified: kept in memory, it would grow with what is written."""
+        return Column(self.path, self.arrays[name], rows_of(name, self._counts)).tail()
+
+    def _write(self, rows: dict[str, np.ndarray[Any, Any]], counts: Counts) -> None:
         """Stage everything, then name everything, the record last: a full disk fails before any file is touched."""
-        tails: dict[str, Tail] = {}
         staged: list[tuple[Path, str]] = []
         try:
             for name, values in rows.items():
-                files, tails[name] = self._tails[name].extend(values)
+                files = self._tail(name).extend(values)
                 staged += [(self._disk.stage(parts), f"{name}/{key}") for key, parts in files.items()]
             commit = self._disk.stage([record(self.spec, self.layout, counts)])
             self._disk.flush([commit, *(path for path, _ in staged)])
@@ -123,10 +125,9 @@ class Writer:
                 self._disk.publish(path, name)
             self._disk.flush(self.path / name for name in rows)
             self._disk.publish(commit, RECORD)
-        except OSError:
+        except (OSError, DataError):
             self._abandon()
             raise
-        return tails
 
     def _abandon(self) -> None:
         try:

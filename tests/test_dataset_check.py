@@ -134,7 +134,7 @@ def test_a_content_that_passes_every_checksum_but_its_own_digest_is_found(path: 
     values[-1] += 1
     from wayhand.datasets.shards import Tail
 
-    files, _ = Tail.empty(column.array).extend(values)
+    files = Tail.empty(column.array).extend(values)
     file.write_bytes(b"".join(files["c.0.0"]))
     report = validate(path)
     assert [p.what for p in report.problems] == ["the content does not match its SHA-256"]

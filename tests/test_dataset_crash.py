@@ -24,7 +24,7 @@ from wayhand.datasets.files import Disk
 from wayhand.datasets.repair import repair
 from wayhand.datasets.store import Dataset, open_for_append
 from wayhand.datasets.writer import Writer
-from wayhand.vla.errors import DataError
+from wayhand.vla.errors import CorruptDataError, DataError
 
 KILLS = int(os.environ.get("WAYHAND_KILLS", "8"))
 
@@ -144,6 +144,23 @@ def test_a_failing_disk_loses_nothing_and_the_writer_goes_on(tmp_path: Path, cod
             writer.append(make_episode(writer.spec, committed))
         assert len(writer) == committed + 1
     check(path, committed + 1)
+
+
+def test_a_file_that_was_damaged_under_the_writer_is_not_continued(tmp_path: Path):
+    path = tmp_path / "d"
+    fill(path, range(2), shard_frames=64)
+    file = path / "data/observation.images.front/c.0.0.0.0"
+    with open_for_append(path, durable=False) as writer:
+        writer.append(make_episode(writer.spec, 2))
+        content = file.read_bytes()
+        for damaged in (content[:9] + bytes([content[9] ^ 1]) + content[10:], content[: len(content) // 2]):
+            file.write_bytes(damaged)
+            with pytest.raises(CorruptDataError, match="c.0.0.0.0"):
+                writer.append(make_episode(writer.spec, 3))
+            assert len(writer) == 3 and not any((path / ".staging").iterdir())
+        file.write_bytes(content)
+        assert writer.append(make_episode(writer.spec, 3)) == 3
+    check(path, 4)
 
 
 def kill_once(path: Path, committed: int, rng: random.Random) -> int:

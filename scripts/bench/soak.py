@@ -4,8 +4,12 @@
 
 The simulated arm stands still under a null policy, one scene after another; with record= every one is committed to a
 data set. The run is cut into `parts`, and each has a row: quantiles of the loop's lateness [µs] over all its ticks,
-missed periods, and the private memory [MiB] of every process at its end (what a leak makes grow: proportional set size
-without the pages of files). What is left of a leak is the slope over the second half.
+missed periods, and the private memory [MiB] of every process at its end, between two scenes (what a leak makes grow:
+proportional set size without the pages of files). What is left of a leak is the slope over the second half.
+
+Beside it runs the floor: a process in the loop's scheduling class that does nothing but wake up at the loop's rate.
+What makes it late is the machine; how often it was silent for so long that the watchdog would have stopped a driver is
+told beside the stops, which are counted by reason.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ import os
 import re
 import sys
 import time
+from collections import Counter
+from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +33,19 @@ from rich.table import Table
 from wayhand.scripts.compose import load
 from wayhand.scripts.deploy_config import DeployConfig, load_policy
 from wayhand.scripts.robots import robot_of
+from wayhand.vla.bridge import realtime
+from wayhand.vla.bridge.child import STOP_TIMEOUT, Child, reporting
+from wayhand.vla.bridge.clock import MonotonicClock
+from wayhand.vla.bridge.loop import Histogram
+from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
-from wayhand.vla.bridge.process import LoopSettings, Status
+from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.realtime import stolen_seconds
 from wayhand.vla.bridge.recorder import TICK_SLOTS, tick_layout
+from wayhand.vla.bridge.robots.link import tell
 from wayhand.vla.bridge.session import Session
 from wayhand.vla.bridge.shared import Ring
+from wayhand.vla.bridge.watchdog import silence_limit
 
 
 def private_mib(pid: int) -> float:
@@ -45,6 +59,24 @@ def processes() -> dict[str, int]:
     """Names and pids of this process and its children, as `multiprocessing` named them."""
     mine = {p.name: p.pid for p in multiprocessing.active_children() if p.pid is not None}
     return {"caller": os.getpid(), **mine}
+
+
+def floor(rate_hz: float, priority: int, pipe: Connection) -> None:
+    """A process that only wakes up, until it is asked for its lateness [µs] and for its silences."""
+    with reporting(pipe):
+        realtime.acquire(priority)
+        clock, lateness, silences = MonotonicClock(), Histogram(1e-6, 50_000), 0
+        longest = 0.85 * silence_limit(rate_hz)  # at the watchdog's last look that is not too late
+        last = deadline = clock.now()
+        while not pipe.poll():
+            for _ in range(round(rate_hz)):  # a second
+                deadline = max(deadline + 1.0 / rate_hz, last)
+                clock.sleep_until(deadline)
+                now = clock.now()
+                lateness.add(now - deadline)
+                silences += now - last > longest
+                last = now
+        tell(pipe, {**lateness.summary(1e6), "silences": silences})
 
 
 class Watcher:
@@ -64,16 +96,17 @@ class Watcher:
     def elapsed(self) -> float:
         return time.monotonic() - self._start
 
-    def look(self, status: Status, _: float) -> None:
+    def look(self, _status: Status, _seconds: float) -> None:
         """Called between inferences, more often than the ring of ticks runs over."""
         records, count = self._ticks.since(self._count)
         self._lost += count - self._count - len(records)
         self._count = count
         self._lateness.extend(float(r["lateness"]) for r in records)
-        if self.elapsed >= self._part * (len(self.rows) + 1):
-            self._row(status)
 
-    def _row(self, status: Status) -> None:
+    def between(self, status: Status) -> None:
+        """Called between two scenes, when no episode is in the recorder: a row where a part is over."""
+        if self.elapsed < self._part * (len(self.rows) + 1) or not self._lateness:
+            return
         quantiles = np.quantile(self._lateness, [0.5, 0.99, 0.999, 1.0]) * 1e6
         stolen = stolen_seconds() or 0.0
         row = {
@@ -104,14 +137,18 @@ class Watcher:
 
 def main(options: dict[str, str]) -> None:
     minutes, parts = float(options.get("minutes", 60)), int(options.get("parts", 12))
-    console = Console(width=140)  # thirteen columns
+    console = Console(width=140)  # fourteen columns
     overrides = ["checkpoint=none", "env=tabletop/reach", f"rate_hz={options.get('rate_hz', '500')}"]
     overrides += [f"record={options['record']}"] if "record" in options else []
     cfg, _ = load("deploy", overrides, DeployConfig)
     factory = robot_of(cfg.robot, cfg.env)
     spec = factory.policy_spec()
     settings: LoopSettings = cfg.settings(factory)
-    with Session(factory=factory, settings=settings, sink=cfg.sink, provenance={"run": "soak"}) as session:
+    idle = Child("floor", floor, settings.rate_hz, settings.priority)
+    with (
+        closing(idle),
+        Session(factory=factory, settings=settings, sink=cfg.sink, provenance={"run": "soak"}) as session,
+    ):
         if session.warning:
             console.print(session.warning)
         policy = load_policy(cfg, spec, factory)
@@ -120,11 +157,14 @@ def main(options: dict[str, str]) -> None:
         outcomes = []
         for episode in cfg.planned(100_000):
             outcomes.append(session.run(episode, planner, watcher.look))
+            watcher.between(session.status)
             if len(watcher.rows) >= parts:
                 break
         report = {**watcher.report(), "loop": session.finish(), "episodes": len(outcomes)}
-        report["stops"] = [o.reason for o in outcomes if o.reason]
-        report["recording_warning"] = session.recording_warning
+        idle.tell({"asked": True})
+        report["floor"] = idle.hear(STOP_TIMEOUT)
+        report["stops"] = Counter(re.sub(r"[\d.]+", "…", o.reason) for o in outcomes if o.reason)
+        report |= {"recorded": session.recorded, "recording_warning": session.recording_warning}
     show(console, report)
     if "out" in options:
         Path(options["out"]).write_text(json.dumps(report, indent=1), encoding="utf-8")
@@ -140,7 +180,11 @@ def show(console: Console, report: dict[str, Any]) -> None:
         table.add_row(*(str(row[c]) for c in columns), *(f"{row['private_mib'].get(n, 0):.1f}" for n in names))
     console.print(table)
     console.print(f"growth [MiB/h], second half: {report['growth_mib_per_hour_in_second_half']}")
-    console.print(f"{report['episodes']} episodes, stops: {report['stops'] or 'none'}; {report['recording_warning']}")
+    console.print(f"{report['episodes']} episodes, {report['recorded']} recorded; {report['recording_warning']}")
+    for reason, count in report["stops"].most_common():
+        console.print(f"{count:5d} stopped: {reason}")
+    rounded = {name: round(value, 1) for name, value in report["floor"].items()}
+    console.print(f"a process that only wakes up: {rounded}")
 
 
 if __name__ == "__main__":
