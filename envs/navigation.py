@@ -17,9 +17,10 @@ from ..vla.contract import ArraySpec, EnvSpec
 from ..vla.errors import ConfigError, SpecError
 from ..vla.navigation import NavEpisode
 from .navigation_play import Play, goal_points
-from .navigation_spec import CAMERA, MOVES, NavBody, NavTask, episodic, observation_space, polar
+from .navigation_spec import CAMERA, GOAL, MOVES, NavBody, NavTask, episodic, observation_space, polar
 from .navigation_state import NavSimulator as NavSimulator
 from .navigation_state import NavState as NavState
+from .navigation_state import RangeFinder
 from .navigation_state import Vector as Vector
 
 _RESET_OPTIONS = ("episode", "instruction", "split", "task")
@@ -42,7 +43,7 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
     `pointgoal` [2] distance and angle to the left (PointNav), `objectgoal` [1] index in `categories` (ObjectNav).
 
     Discrete action: an index of `body.action[0].choices`, as a number or an array [1]. Continuous: forward and turning
-    speed [m/s, rad/s]; standing still for half a second means STOP.
+    speed [m/s, rad/s]; standing still for as long as the task says means STOP.
 
     `reset(seed=s)` plays episode s, counted round; `options={"episode": number or NavEpisode, "instruction": k,
     "split": name}` choose another. Episodes with several instructions are told the one numbered by how often s has gone
@@ -59,6 +60,7 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         categories: of ObjectNav, in the order of their numbers.
         goal_in_state: PointNav's goal is also part of the state, metres ahead and to the left of the body: what a
             policy that reads no extras learns from.
+        ranges: measures further elements of the state.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
@@ -73,6 +75,7 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         continuous: bool = False,
         categories: Sequence[str] = (),
         goal_in_state: bool = False,
+        ranges: RangeFinder | None = None,
         render_mode: str | None = None,
     ) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
@@ -84,8 +87,9 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         self.categories = tuple(categories)
         if goal_in_state and self.task.name != "pointnav":
             raise ConfigError("Only PointNav tells where its goal is", got=f"goal_in_state with task={self.task.name}")
-        self._continuous, self._goal_in_state = continuous, goal_in_state
-        self._body = self.motion.spec(continuous=continuous, extras=_EXTRAS[self.task.name], goal=goal_in_state)
+        self._continuous, self._goal_in_state, self._ranges = continuous, goal_in_state, ranges
+        further = (*(GOAL if goal_in_state else ()), *(ranges.elements if ranges is not None else ()))
+        self._body = self.motion.spec(continuous=continuous, extras=_EXTRAS[self.task.name], further=further)
         self.observation_space = observation_space(self._body)
         limits = self._body.action_lower.astype(np.float32), self._body.action_upper.astype(np.float32)
         self.action_space = (
@@ -281,20 +285,25 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
     def _observe(self) -> dict[str, Any]:
         return self.observation(self._now.state, self._now.steps * self._body.control_dt)
 
-    def observation(self, state: NavState, time: float) -> dict[str, Any]:
+    def measure(self, state: NavState) -> np.ndarray:
+        """[K] what `ranges` measures in `state`; none without."""
+        return np.zeros(0) if self._ranges is None else self._ranges(self._now.episode.scan, state)
+
+    def observation(self, state: NavState, time: float, measured: np.ndarray | None = None) -> dict[str, Any]:
         """What the body senses in `state` at `time` [s] of the episode, for who moves the simulator himself.
 
-        A state that was not rendered has no images.
+        A state that was not rendered has no images; what was `measured` already is not measured again.
         """
         play = self._now
         where = episodic(state.position, state.heading, play.start.position, play.start.heading)
-        goal: tuple[float, ...] = ()
+        further: list[float] = []
         if self._goal_in_state:
             distance, left = polar(state.position, state.heading, play.goals[0])
-            goal = (distance * math.cos(left), distance * math.sin(left))
+            further += [distance * math.cos(left), distance * math.sin(left)]
+        further += (self.measure(state) if measured is None else measured).tolist()
         nested: dict[str, Any] = {
             "times": {"state": np.asarray(time, np.float64)},
-            "state": np.array((*where, state.elevation, *goal), np.float32),
+            "state": np.array((*where, state.elevation, *further), np.float32),
             "instruction": play.words.copy(),
         }
         if state.images:

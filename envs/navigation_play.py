@@ -15,8 +15,8 @@ from .navigation_spec import NavBody, NavTask
 from .navigation_state import NavSimulator, NavState
 from .shortest_follower import Follower, blocked
 
-STAND = 0.5
-"""Standing still for so long means STOP for a continuous base [s]."""
+STILL = 0.1
+"""A continuous base stands still below this share of both of its speeds, as in habitat-lab's velocity control."""
 _DENSE = 0.25
 _CLOSEST = 8
 
@@ -66,9 +66,9 @@ class Play:
 
     def stands_still(self, forward: float, turn: float) -> bool:
         """Whether a continuous base has now stood still long enough to mean STOP."""
-        still = abs(forward) < 0.01 * self._body.speed and abs(turn) < 0.01 * self._body.spin
+        still = abs(forward) < STILL * self._body.speed and abs(turn) < STILL * self._body.spin
         self._still = self._still + self._body.control_dt if still else 0.0
-        return self._still >= STAND - 1e-9
+        return self._still >= self._task.stand - 1e-9
 
     def moved(self, state: NavState, stop: bool) -> None:
         """Count a move that led to `state`."""

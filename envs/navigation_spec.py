@@ -93,9 +93,13 @@ class NavBody:
         )
 
     def spec(
-        self, *, continuous: bool = False, extras: Mapping[str, ArraySpec] | None = None, goal: bool = False
+        self,
+        *,
+        continuous: bool = False,
+        extras: Mapping[str, ArraySpec] | None = None,
+        further: Sequence[tuple[str, str]] = (),
     ) -> EnvSpec:
-        """The `EnvSpec` of this body with discrete moves or a continuous base; `goal` adds `GOAL` to the state."""
+        """The `EnvSpec` of this body with discrete moves or a continuous base; `further` names and units of state."""
         if continuous:
             elements = (Element("forward", "m/s"), Element("turn", "rad/s"))
             limits = (self.speed, self.spin)
@@ -107,7 +111,7 @@ class NavBody:
             embodiment="walker",
             control_dt=self.control_dt if continuous else 1.0,
             cameras=(self.camera(),) if self.sensors else (),
-            state=tuple(Element(*e) for e in (STATE + GOAL if goal else STATE)),
+            state=tuple(Element(*e) for e in (*STATE, *further)),
             action=(group,),
             extras=dict(extras or {}),
         )
@@ -123,12 +127,14 @@ class NavTask:
         max_steps: STOP included; then the episode is truncated.
         reward: `"success"`, 1 on the step that succeeds; or `"progress"`, metres gained − 0.01 a step + 2.5 for
             success (Wijmans et al. 2020, DD-PPO).
+        stand: standing still for so long means STOP for a continuous base [s].
     """
 
     name: str = "vln"
     radius: float = 3.0
     max_steps: int = 500
     reward: str = "success"
+    stand: float = 0.5
 
     def __post_init__(self) -> None:
         for what, value, known in (("task", self.name, TASKS), ("reward", self.reward, REWARDS)):

@@ -36,6 +36,19 @@ class NavState:
     images: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
+class RangeFinder(Protocol):
+    """Measures from where a body is, as part of its state."""
+
+    @property
+    def elements(self) -> Sequence[tuple[str, str]]:
+        """Name and unit of every number."""
+        ...
+
+    def __call__(self, scan: str, state: NavState) -> np.ndarray:
+        """[K] numbers in a building."""
+        ...
+
+
 class NavSimulator(Protocol):
     """A body that moves on the floor of buildings. One call per step, so that it may live in another process."""
 

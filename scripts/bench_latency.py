@@ -36,8 +36,9 @@ Examples:
   wayhand train policy=flow policy.longest_delay=8 data=runs/pick out=runs/pick-flow
   wayhand bench latency checkpoint=runs/pick-flow env=tabletop/pick episodes=200 out=runs/pick-latency
   wayhand bench latency checkpoint=runs/pick-flow 'modes=[latest,rtc_trained]' 'latencies_ms=[0,200]' out=runs/quick
-  wayhand bench latency checkpoint=oracle robot=simulated_base env=house/pointnav +env.continuous=true \\
-      '+env.sensors=[]' 'modes=[synchronous,latest,ensemble]' out=runs/base-latency
+  wayhand bench latency checkpoint=oracle robot=simulated_base env=house/drive 'modes=[latest,ensemble]' out=runs/base
+  wayhand bench latency checkpoint=runs/drive-flow robot=simulated_base env=house/drive execute=2 rate_hz=50 \\
+      out=runs/drive-latency
 """
 
 Guidance = Literal["exact", "identity", "trained"]

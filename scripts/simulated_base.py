@@ -27,6 +27,8 @@ from .follower_policy import FollowerPolicy
 
 PHYSICS_DT, PERIOD = 0.02, 0.2
 """Of the simulated base and of its sensors [s]."""
+REST = (0.005, 0.01)
+"""Below these speeds [m/s, rad/s] the base stands: the limiter comes to rest in ever smaller steps."""
 HEADROOM = 1.5
 """How much faster the base is than its task asks, so that it makes up for what inertia and a busy machine cost it."""
 RAYS, REACH = 180, 1.5
@@ -152,12 +154,14 @@ class NavigationBody:
         self._target, self._speed, self._time, self._stood = np.zeros(3), np.zeros(2), 0.0, 0.0
         self._state: NavState | None = None
         self._around: dict[str, np.ndarray] = {}
+        self._measured = np.zeros(0)
         self.measures: Mapping[str, float] = {}
 
     def reset(self, seed: int, options: Mapping[str, Any]) -> None:
         _, info = self._env.reset(seed=seed, options={k: v for k, v in options.items() if k != "task"})
         self._state, self.measures = self._env.state, info["measures"]
         self._target, self._speed, self._time, self._stood = np.zeros(3), np.zeros(2), 0.0, 0.0
+        self._measured = self._env.measure(self._state)
         self._look_around()
 
     def step(self, target: np.ndarray) -> None:
@@ -165,10 +169,13 @@ class NavigationBody:
         self._state = self._house.drive(float(travel), float(turned), PHYSICS_DT, render=False)
         self._target, self._speed = np.array(target), np.array([travel, turned])
         self._time += PHYSICS_DT
-        self._stood = 0.0 if travel or turned else self._stood + PHYSICS_DT
+        rests = abs(travel) < REST[0] and abs(turned) < REST[1]
+        self._stood = self._stood + PHYSICS_DT if rests else 0.0
 
     def observe(self) -> Observation:
-        return self._observation(self._house.step("stop"))
+        state = self._house.step("stop")
+        self._measured = self._env.measure(state)
+        return self._observation(state)
 
     def observe_state(self) -> Observation:
         return self._observation(self._now)
@@ -179,7 +186,7 @@ class NavigationBody:
         return self._state
 
     def _observation(self, state: NavState) -> Observation:
-        seen = Observation.from_nested(self._env.observation(state, self._time))
+        seen = Observation.from_nested(self._env.observation(state, self._time, self._measured))
         state_of_robot = np.append(seen.state, self._target).astype(np.float32)
         extras = {
             **seen.extras,

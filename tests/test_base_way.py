@@ -72,7 +72,7 @@ def test_a_late_chunk_ends_where_its_velocities_lead(plan: str, before: str) -> 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.floats(-2, 2), st.floats(-4, 4)), min_size=1, max_size=12),
+    st.lists(st.tuples(st.floats(-1.5, 1.5), st.floats(-3, 3)), min_size=1, max_size=12),
     st.sampled_from(sorted(BEFORE)),
     st.floats(0, 0.6),
 )

@@ -43,7 +43,7 @@ NEAR = 1.0
 EYE = 1.25
 """Height from which objects are looked for [m]."""
 _EVERY = 3
-_KEPT = 16
+_KEPT = 64
 _TRIES = 200
 
 

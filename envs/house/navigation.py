@@ -12,6 +12,7 @@ from ..navigation import NavigationEnv
 from ..navigation_spec import TASKS, NavBody, NavTask
 from .episodes import CATEGORIES, HouseEpisodes
 from .house import House
+from .lidar import Lidar
 from .simulator import HouseSimulator
 
 PRESETS: dict[str, tuple[NavBody, NavTask]] = {
@@ -38,8 +39,10 @@ class HouseNavigation(NavigationEnv):
         episodes: to play instead of generated ones, in the houses of `scans`.
         scans: houses by name, for `episodes`.
         sensors, width, height, hfov, camera_height, forward, turn, tilt, looks, sliding, radius, tall: see `NavBody`.
-        success_radius, max_steps, reward: see `NavTask`.
+        success_radius, max_steps, reward, stand: see `NavTask`.
         continuous, goal_in_state, render_mode: see `NavigationEnv`.
+        lidar, lidar_range: beams of a planar laser scanner, 0 for none, and how far it sees [m]; its distances are part
+            of the state.
 
     Raises:
         ConfigError: an unknown task, or episodes without houses.
@@ -69,8 +72,11 @@ class HouseNavigation(NavigationEnv):
         success_radius: float | None = None,
         max_steps: int | None = None,
         reward: str | None = None,
+        stand: float | None = None,
         continuous: bool = False,
         goal_in_state: bool = False,
+        lidar: int = 0,
+        lidar_range: float = 3.0,
         render_mode: str | None = None,
     ) -> None:
         if task not in PRESETS:
@@ -93,7 +99,7 @@ class HouseNavigation(NavigationEnv):
             radius=radius,
             tall=tall,
         )
-        goal = _changed(goal, radius=success_radius, max_steps=max_steps, reward=reward)
+        goal = _changed(goal, radius=success_radius, max_steps=max_steps, reward=reward, stand=stand)
         low, high = rooms
         source = HouseEpisodes(
             task,
@@ -103,14 +109,18 @@ class HouseNavigation(NavigationEnv):
             rooms=(low, high),
             distance=(distance[0], distance[1]),
         )
+        simulator = (
+            HouseSimulator(source.house, body, meshes=source.mesh) if scans is None else HouseSimulator(scans, body)
+        )
         super().__init__(
-            HouseSimulator(source.house if scans is None else scans, body),
+            simulator,
             source if episodes is None else episodes,
             body=body,
             task=goal,
             continuous=continuous,
             categories=CATEGORIES if task == "objectnav" else (),
             goal_in_state=goal_in_state,
+            ranges=Lidar(simulator.house, beams=lidar, reach=lidar_range, tall=body.tall) if lidar else None,
             render_mode=render_mode,
         )
 

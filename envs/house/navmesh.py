@@ -26,6 +26,8 @@ _REACH = 0.8
 _SEARCH = 1e-3
 _NEAR = 1e-5
 _KEPT_FIELDS = 64
+GROWN = 1e-3
+"""The outlines of free space are so far outside of it that a body at a wall is inside [m]."""
 
 Vector = tuple[float, float, float]
 
@@ -233,6 +235,12 @@ class NavMesh:
         shapely.prepare(grown)
         return grown
 
+    @cached_property
+    def outlines(self) -> list[np.ndarray]:
+        """The straight pieces of the boundary of each layer's free space, `GROWN`: float64 [n 2 2]."""
+        grown = [shapely.buffer(layer.free, GROWN, join_style="mitre") for layer in self.layers]
+        return [np.zeros((0, 2, 2)) if g.is_empty else _pairs(g.boundary) for g in grown]
+
     # --- distances ------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -289,9 +297,13 @@ class DistanceField:
 
 def _walls(free: BaseGeometry) -> np.ndarray:
     """The straight pieces of a boundary: geometries [n]."""
-    lines = shapely.get_parts(shapely.get_parts(free.boundary))
-    found = [shapely.get_coordinates(line) for line in lines]
-    return np.asarray(shapely.linestrings(np.concatenate([np.stack([c[:-1], c[1:]], 1) for c in found])))
+    return np.asarray(shapely.linestrings(_pairs(free.boundary)))
+
+
+def _pairs(lines: BaseGeometry) -> np.ndarray:
+    """Both ends of the straight pieces of lines: float64 [n 2 2]."""
+    found = [shapely.get_coordinates(line) for line in shapely.get_parts(shapely.get_parts(lines))]
+    return np.concatenate([np.stack([c[:-1], c[1:]], 1) for c in found])
 
 
 def _nearest(free: BaseGeometry, x: float, y: float) -> tuple[float, float]:

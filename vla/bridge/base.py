@@ -21,6 +21,7 @@ from .base_way import Follower, Way, moved
 from .chunking import Going
 from .limits import Limits, joint_indices
 from .shared import LONGEST_CHUNK
+from .units import bounded
 
 TRAVEL, TURNED, ARRIVED = Element("travel", "m"), Element("turned", "rad"), Element("arrived", "")
 """Forward along the way, counter-clockwise, and 1 once the agent declares that it has arrived (navigation's STOP)."""
@@ -35,8 +36,8 @@ STOOD = "stood"
 """Extra []: for how long the base had stood still then [s]."""
 FINE = 0.02
 """Seconds between two waypoints, so few that what is interpolated between them keeps to the limits of jerk as well."""
-STAND, STILL = 0.5, 0.01
-"""Velocities below this share of the limits for so long [s] mean that the agent has arrived."""
+STAND, STILL = 0.5, 0.1
+"""Velocities that stay below this share of the policy's bounds for so long [s] mean that the agent has arrived."""
 CATCH_UP = 0.15
 """In how long a base makes up for most of what it is behind its targets [s]."""
 SETTLE = 0.6
@@ -59,9 +60,9 @@ class BaseTargets:
 
     Args:
         policy: the spec the chunks are in: one group, `base_velocity` with `forward` [m/s] and `turn` [rad/s,
-            counter-clockwise], each held until its action's time, where standing still means to have arrived; or
-            `discrete` with choices among `MOVES`, each executed in one control period, or in as long as the limits ask
-            for.
+            counter-clockwise], each held until its action's time, where standing still, nearly, means to have arrived;
+            or `discrete` with choices among `MOVES`, each executed in one control period, or in as long as the limits
+            ask for.
         robot: the spec the targets are for, with the group of `base_group`.
         limits: of the robot.
         step, turn: of the discrete moves [m, rad].
@@ -100,6 +101,7 @@ class BaseTargets:
         if not self._moves and set(names) != set(VELOCITIES):
             raise SpecError("A base has two velocities", expected=", ".join(VELOCITIES), got=", ".join(names))
         self._order = [] if self._moves else [names.index(n) for n in VELOCITIES]
+        self._slow = STILL * policy.action_upper[self._order]
         targets = [e.name for e in robot.action_elements]
         self._odometers = joint_indices(targets, (TRAVEL.name, TURNED.name), "The robot has no such odometer")
         self._arrived = targets.index(ARRIVED.name) if ARRIVED.name in targets else None
@@ -137,7 +139,7 @@ class BaseTargets:
             return ActionChunk(np.empty((len(chunk), 0)), chunk.times, chunk.observed_at)
         if not np.isfinite(actions).all():
             return ActionChunk(np.full((len(chunk), self._width), np.nan), chunk.times, chunk.observed_at)
-        actions = np.minimum(np.maximum(actions, self.policy.action_lower), self.policy.action_upper)
+        actions = bounded(actions, self.policy)
         times = np.asarray(chunk.times, np.float64)
         start = observation.extras.get(BASE_TARGET)
         here = np.asarray(observation.state[self._measured] if start is None else start, np.float64)
@@ -166,11 +168,13 @@ class BaseTargets:
         """Odometers [N 2], their times and whether the agent has arrived [N], of velocities [H 2]."""
         dt, begin = self.policy.control_dt, times[0] - self.policy.control_dt
         speed = np.asarray(observation.extras.get(BASE_SPEED, np.zeros(2)), np.float64)
+        # Who learned to stand still does so nearly.
+        wanted = np.where((np.abs(wanted) < self._slow).all(1, keepdims=True), 0.0, wanted)
         if going is None or going.pause is None:
             stands = self._stands(wanted, float(observation.extras.get(STOOD, 0.0)))
         else:  # it rests before and afterwards, which is not the policy's word; but what it wants to do next is
             n, more, needed = going.pause, math.ceil(SETTLE / dt), math.ceil(STAND / dt - 1e-9)
-            stays = float(np.all(np.abs(wanted[: max(n, needed)]) < STILL * self._speeds))
+            stays = float(not np.any(wanted[: max(n, needed)]))
             wanted = np.vstack([wanted[:n], np.zeros((more, 2))])
             times = np.append(times[:n], times[:n][-1] + dt * np.arange(1, more + 1))
             stands, speed = np.full(len(wanted), stays), np.zeros(2)
@@ -195,7 +199,7 @@ class BaseTargets:
         Args:
             stood: how long the base has stood still already [s].
         """
-        still = np.all(np.abs(wanted) < STILL * self._speeds, axis=1)
+        still = ~np.any(wanted, axis=1)
         needed = min(math.ceil(STAND / self.policy.control_dt - 1e-9), len(still))
         run, out = int(stood / self.policy.control_dt + 1e-9), np.zeros(len(still))
         for k in range(len(still)):

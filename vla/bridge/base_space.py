@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,7 +26,8 @@ TOLERANCE = 0.02
 def along(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, float]:
     """The move [2] (forward, left) [m] and turn [rad] from odometers `start` [2] to `end` [2], on an arc."""
     travel, turn = float(end[0] - start[0]), float(end[1] - start[1])
-    chord = travel * float(np.sinc(turn / 2 / np.pi))
+    half = turn / 2
+    chord = travel * (math.sin(half) / half if abs(half) > 1e-9 else 1.0)
     return chord * np.array([math.cos(turn / 2), math.sin(turn / 2)]), turn
 
 
@@ -60,22 +62,30 @@ class FreeSpace:
 
         Between two rays the room ends at the straight line that joins their ends.
         """
-        angle = 2 * math.pi / len(self.ranges)
-        where = (math.atan2(point[1], point[0]) % (2 * math.pi)) / angle
-        k = int(where) % len(self.ranges)
-        a, b, inside = self.ranges[k], self.ranges[(k + 1) % len(self.ranges)], (where - int(where)) * angle
+        return self._depth(float(point[0]), float(point[1]))
+
+    @cached_property
+    def _rays(self) -> list[float]:
+        return [float(r) for r in self.ranges]
+
+    def _depth(self, x: float, y: float) -> float:
+        rays = self._rays
+        angle = 2 * math.pi / len(rays)
+        where = (math.atan2(y, x) % (2 * math.pi)) / angle
+        k = int(where) % len(rays)
+        a, b, inside = rays[k], rays[(k + 1) % len(rays)], (where - int(where)) * angle
         # The line through a·(1, 0) and b·(cos, sin) in polar form, as seen at the angle between both rays.
         below = a * math.sin(inside) + b * math.sin(angle - inside)
         room = a * b * math.sin(angle) / below if below > 1e-12 else 0.0
-        return room - float(np.hypot(*point))
+        return room - math.hypot(x, y)
 
     def ahead(self, odometers: np.ndarray, within: float = 1.0) -> float:
         """How far it is straight on from `odometers` [2] to `MARGIN` before the end, at most `within` [m]."""
         place, turn = along(self.origin, odometers)
-        way = np.array([math.cos(turn), math.sin(turn)])
-        reach, room = 0.0, self.depth(place) - MARGIN
+        x, y, c, s = float(place[0]), float(place[1]), math.cos(turn), math.sin(turn)
+        reach, room = 0.0, self._depth(x, y) - MARGIN
         while reach < within and room >= 0.0:
-            before, room = room, self.depth(place + (reach + 0.01) * way) - MARGIN
+            before, room = room, self._depth(x + (reach + 0.01) * c, y + (reach + 0.01) * s) - MARGIN
             reach += 0.01 if room >= 0.0 else 0.01 * before / (before - room)
         return min(reach, within)
 
