@@ -110,6 +110,11 @@ def test_an_interruption_ends_the_waiting(
     def interrupt() -> None:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    code, report = deployed(tmp_path, monkeypatch, lambda spec: Away(spec, 1, interrupt))
+    # A shell without job control starts what runs in the background with Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code, report = deployed(tmp_path, monkeypatch, lambda spec: Away(spec, 1, interrupt))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert code == 130 and report["episodes"] == 0
     assert "the robot is at rest" in capsys.readouterr().out

@@ -144,7 +144,9 @@ function told(text, wrong) {
 }
 
 $("estop").addEventListener("pointerdown", estop);
-$("estop").addEventListener("click", estop);
+// A key or an aid for the disabled clicks without a pointer, and then `detail` is 0. The click that ends a press is no
+// second one: it would press the button again behind a reset.
+$("estop").addEventListener("click", (event) => { if (event.detail === 0) estop(); });
 document.addEventListener("keydown", (event) => { if (event.key === "Escape") estop(); });
 for (const name of ["start", "hold", "reset"]) $(name).addEventListener("click", () => tell({ do: name }));
 $("require").addEventListener("change", () => { letGo(); tell({ do: "require", on: $("require").checked }); });
