@@ -40,7 +40,7 @@ class Writer:
             self.spec, self.layout, self._counts = parse_record(read_inside(path, RECORD), str(path / RECORD))
             self.arrays = arrays(self.spec, self.layout)
             self._disk.clear_staging()
-            for name in self.arrays:
+            for name in self.arrays:  # an unfinished file that is damaged is told now, not at the first episode
                 self._tail(name)
             self._refresh()
             self._closed = False
