@@ -274,7 +274,7 @@ class NavigationEnv(gym.Env[dict[str, Any], Any]):
         goal = play.aim_goal(self.simulator)
         path = self.simulator.path(goal) if goal is not None else np.zeros((0, 3))
         if self._continuous:
-            return np.array(play.follower.drive(path, play.state.heading, play.state.distance), np.float32)
+            return np.array(play.follower.drive(path, play.state.heading, play.state.distance, play.stuck), np.float32)
         move = play.follower.move(path, play.state.heading, play.state.distance, play.stuck)
         if noise > 0 and move != "stop" and rng.random() < noise:
             move = MOVES[1 + int(rng.integers(3))]

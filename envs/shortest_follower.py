@@ -40,30 +40,39 @@ class Follower:
         """
         if distance <= self._stop_within or len(path) < 2:
             return "stop"
+        error = self._error(path, heading, distance, stuck)
+        if abs(error) <= math.radians(self._body.turn) / 2 + 1e-9:
+            self._detour = max(self._detour - 1, 0)
+            return "forward"
+        return "right" if error > 0 else "left"
+
+    def _error(self, path: np.ndarray, heading: float, distance: float, stuck: bool) -> float:
+        """How far to turn clockwise, along the path or a detour [rad]."""
         if distance < self._best - self._body.forward:
             self._best, self._tries = distance, 0
         if stuck:
             self._tries += 1
             self._detour = 1 + self._tries // 6
-        error = half_turn(aim(path) + (self._offset() if self._detour else 0.0) - heading)
-        if abs(error) <= math.radians(self._body.turn) / 2 + 1e-9:
-            self._detour = max(self._detour - 1, 0)
-            return "forward"
-        return "right" if error > 0 else "left"
+        return half_turn(aim(path) + (self._offset() if self._detour else 0.0) - heading)
 
     def _offset(self) -> float:
         """45°, −45°, 90°, −90°, 135°, −135° and again [rad]."""
         k = (self._tries - 1) % 6
         return math.radians(45.0 * (1 + k // 2)) * (1 if k % 2 == 0 else -1)
 
-    def drive(self, path: np.ndarray, heading: float, distance: float) -> tuple[float, float]:
-        """Forward and turning speed [m/s, rad/s counter-clockwise] of a continuous base."""
+    def drive(self, path: np.ndarray, heading: float, distance: float, stuck: bool = False) -> tuple[float, float]:
+        """Forward and turning speed [m/s, rad/s counter-clockwise] of a continuous base; arguments as of `move`."""
         if distance <= self._stop_within or len(path) < 2:
             return 0.0, 0.0
-        error = half_turn(aim(path) - heading)
+        error = self._error(path, heading, distance, stuck and not self._body.sliding)
         dt = self._body.control_dt
         turn = float(np.clip(-error / dt, -self._body.spin, self._body.spin))
         forward = self._body.speed * max(0.0, math.cos(error)) ** 4 if abs(error) < math.pi / 2 else 0.0
+        if self._detour:
+            # Away from a wall it first turns, so as not to be stopped by it again.
+            aligned = abs(error) <= self._body.spin * dt
+            forward *= aligned
+            self._detour -= aligned
         return min(forward, distance / dt), turn
 
 

@@ -51,6 +51,7 @@ class DeployConfig:
     threads: int
     fast: Fast
     priority: int
+    awake_us: float
     token_file: Path | None
     timeout_ms: float
     shadow: bool
@@ -64,7 +65,7 @@ class DeployConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("seconds", 0), ("episodes", 1), ("workers", 1), ("execute", 1), ("latency_ms", 0),
-                            ("stale_ms", 1), ("threads", 1), ("timeout_ms", 1)):  # fmt: skip
+                            ("stale_ms", 1), ("threads", 1), ("timeout_ms", 1), ("awake_us", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise ConfigError(f"'{name}' is too small", expected=f"at least {least}", got=str(getattr(self, name)))
         if self.guidance is not None and (self.chunking != "rtc" or self.remote):
@@ -99,8 +100,9 @@ class DeployConfig:
 
     def settings(self, factory: Simulated | FileRobot) -> LoopSettings:
         return LoopSettings(
-            rate_hz=self.rate_hz, stale=self.stale_ms / 1000, priority=self.priority, guards=factory.guards,
-            plausibility=factory.plausibility, traced=self.console or bool(self.rerun), shadow=self.shadow,
+            rate_hz=self.rate_hz, stale=self.stale_ms / 1000, priority=self.priority, awake=self.awake_us / 1e6,
+            guards=factory.guards, plausibility=factory.plausibility,
+            traced=self.console or bool(self.rerun), shadow=self.shadow,
         )  # fmt: skip
 
     @property

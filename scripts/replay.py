@@ -62,12 +62,15 @@ class ReplayConfig:
     virtual: bool
     rate_hz: float | None
     priority: int
+    awake_us: float
     out: Path | None
     rerun: bool | str | None
 
     def __post_init__(self) -> None:
         if self.rerun and self.virtual:
             raise ConfigError("'rerun' shows a run in real time", run="leave virtual=true away")
+        if self.awake_us < 0:
+            raise ConfigError("'awake_us' is too small", expected="at least 0", got=str(self.awake_us))
 
 
 class RecordedCommands:
@@ -140,7 +143,9 @@ def main(overrides: list[str]) -> int:
     recorded = Dataset(cfg.data).episode(cfg.episode)
     config = same_scene(cfg, recorded, console)
     rate_hz = float(config["rate_hz"]) if cfg.rate_hz is None else cfg.rate_hz
-    settings = LoopSettings(rate_hz=rate_hz, priority=cfg.priority, guards=factory.guards, traced=bool(cfg.rerun))
+    settings = LoopSettings(
+        rate_hz=rate_hz, priority=cfg.priority, awake=cfg.awake_us / 1e6, guards=factory.guards, traced=bool(cfg.rerun)
+    )
     require_view(cfg.rerun)
     with ExitStack() as stack:
         folder = cfg.out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wayhand-")))

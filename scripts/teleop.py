@@ -71,9 +71,10 @@ class TeleopConfig:
     console_port: int
     rate_hz: float
     priority: int
+    awake_us: float
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("seconds", 1), ("seed", 0)):
+        for name, least in (("episodes", 1), ("seconds", 1), ("seed", 0), ("awake_us", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"'{name}' is too small", expected=f"at least {least}", got=str(getattr(self, name)))
 
@@ -96,8 +97,8 @@ def main(overrides: list[str]) -> int:
     have, seed = resume_point(cfg.out, cfg.seed)
     console = Console()
     settings = LoopSettings(
-        rate_hz=cfg.rate_hz, priority=cfg.priority, guards=factory.guards, plausibility=factory.plausibility,
-        traced=bool(cfg.rerun) or cfg.device == "console",
+        rate_hz=cfg.rate_hz, priority=cfg.priority, awake=cfg.awake_us / 1e6, guards=factory.guards,
+        plausibility=factory.plausibility, traced=bool(cfg.rerun) or cfg.device == "console",
     )  # fmt: skip
     about = {"config": config.to_dict(), "demonstrator": f"human, {cfg.device}"}
     with Session(factory=factory, settings=settings, sink=sink, provenance=about) as session, ExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,38 @@ def test_zones_are_asked_in_the_world() -> None:
     place = {PLACE: np.array([5.0, 1.0, math.pi / 2]), PLACE_FROM: np.array([10.0, 0.0])}
     zones.place(seen(extras=place))
     assert "stairs" in zones.fault(ahead) and zones.fault(np.array([[11.0, 0.0, 0.0]])) == ""
+
+
+class Torn:
+    """Turns to the left in one chunk and to the right in the next."""
+
+    SAID = ((0.5, 0.6), (0.3, -0.4))
+
+    def __init__(self) -> None:
+        self.spec, self._calls = spec_of(WHEELS), 0
+
+    def init(self, spec: EnvSpec, seeds: Any) -> Any:
+        return ()
+
+    def act(self, observations: Any, memory: Any, **_: Any) -> Any:
+        said = self.SAID[self._calls % 2]
+        self._calls += 1
+        return [chunk([said] * 8, time=observations[0].time)], memory, {}
+
+
+def test_an_ensemble_averages_velocities_and_then_follows_one_way() -> None:
+    drive = targets(spec_of(WHEELS))
+    planner = Planner(policy=Torn(), spec=spec_of(WHEELS), targets=drive, chunking="ensemble")
+    planner.reset(0)
+    first = planner.plan(seen())
+    np.testing.assert_array_equal(first.actions, drive(chunk([Torn.SAID[0]] * 8), seen(), Going(None, 0.0)).actions)
+    at = first.actions[first.times <= 0.4 + 1e-9]
+    speed = (at[-1] - at[-2])[:2] / (first.times[1] - first.times[0])
+    then = replace(seen(extras={BASE_TARGET: at[-1][:2], BASE_SPEED: speed}), times={"state": 0.4})
+    older, newer = (np.array(said) for said in Torn.SAID)
+    both = (older + math.exp(-0.01) * newer) / (1 + math.exp(-0.01))
+    mean = chunk([both] * 6 + [newer] * 2, time=0.4)
+    np.testing.assert_allclose(planner.plan(then).actions, drive(mean, then, Going(first, 0.4)).actions, atol=1e-6)
 
 
 # --- houses, end to end ----------------------------------------------------------------------------------------

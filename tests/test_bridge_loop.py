@@ -375,8 +375,65 @@ def test_clocks_never_go_back() -> None:
     deadline = real.now() + 0.003
     real.sleep_until(deadline)
     assert real.now() >= deadline
+    real.sleep_until(deadline := real.now() + 0.003, awake=0.002)
+    assert real.now() >= deadline
     real.sleep_until(deadline - 1.0)
     real.sleep_until(-1.0)
+
+
+class LateTimer:
+    """Time that passes by looking at it; its timer wakes up 0.3 ms too late."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: MonotonicClock) -> None:
+        self.now = 10.0
+        monkeypatch.setattr(time, "monotonic", self.monotonic)
+        monkeypatch.setattr(clock, "_nanosleep", self.nanosleep)
+
+    def monotonic(self) -> float:
+        self.now += 1e-7
+        return self.now
+
+    def nanosleep(self, _clock: int, _flags: int, request: Any, _left: None) -> int:
+        self.now = max(self.now, request._obj.seconds + 1e-9 * request._obj.nanoseconds) + 0.0003
+        return 0
+
+
+def test_who_is_awake_before_the_deadline_does_not_suffer_from_a_late_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = MonotonicClock()
+    timer = LateTimer(monkeypatch, clock)
+    for awake, late in ((0.0, 0.0003), (0.0002, 0.0001), (0.0004, 0.0)):
+        deadline = timer.now + 0.002
+        clock.sleep_until(deadline, awake)
+        assert timer.now - deadline == pytest.approx(late, abs=2e-6) and timer.now >= deadline
+
+
+@pytest.mark.parametrize(("rate_hz", "most"), [(50.0, 0.0004), (500.0, 0.0004), (1000.0, 0.0002)])
+def test_the_loop_is_awake_for_a_fifth_of_the_period_at_most(rate_hz: float, most: float) -> None:
+    asked: list[float] = []
+
+    class Asked(VirtualClock):
+        def sleep_until(self, deadline: float, awake: float = 0.0) -> None:
+            asked.append(awake)
+            super().sleep_until(deadline)
+
+    gate = SafetyGate(limits=LIMITS, dt=1 / rate_hz)
+    loop = ControlLoop(robot=Silent(), gate=gate, source=lambda: None, clock=Asked(), rate_hz=rate_hz, awake=0.0004)
+    loop.start(START)
+    loop.run(lambda deadline: deadline < 0.1)
+    assert asked == pytest.approx([most] * len(asked)) and asked
+
+
+class Silent:
+    """A robot that takes every command."""
+
+    spec = ROBOT
+
+    def read(self) -> Observation:
+        raise AssertionError
+
+    def command(self, action: np.ndarray, t: float) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 def test_a_gate_without_a_position_refuses_to_command() -> None:

@@ -18,6 +18,7 @@ from .generate import SPLITS, generate
 from .house import House, Item, Solid
 from .instructions import make_episodes
 from .navmesh import NavMesh, Vector
+from .roomy import wider
 from .scene_graph import SceneGraph
 from .sight import Sight
 from .viewpoints import viewpoint_graph
@@ -56,6 +57,7 @@ class HouseEpisodes:
         radius, tall: of the body [m].
         rooms: fewest and most rooms of a house.
         distance: least and most geodesic distance from start to goal [m].
+        clearance: of PointNav, how much wider a body could still go from near the start to the goal [m].
     """
 
     def __init__(
@@ -67,11 +69,12 @@ class HouseEpisodes:
         tall: float = 1.5,
         rooms: tuple[int, int] = (2, 10),
         distance: tuple[float, float] = (2.0, 30.0),
+        clearance: float = 0.0,
     ) -> None:
         if houses < 1:
             raise ConfigError("'houses' is too small", expected="at least 1", got=str(houses))
         self._task, self._count, self._rooms, self._distance = task, houses, rooms, distance
-        self._radius, self._tall = radius, tall
+        self._radius, self._tall, self._clearance = radius, tall, clearance
         self._houses: OrderedDict[tuple[str, int], House] = OrderedDict()
         self._by_scan: dict[str, House] = {}
         self._worlds: OrderedDict[str, _World] = OrderedDict()
@@ -85,6 +88,10 @@ class HouseEpisodes:
     def mesh(self, scan: str) -> NavMesh:
         """The free space of such a house."""
         return self._world(self.house(scan)).mesh
+
+    def roomy(self, scan: str) -> NavMesh | None:
+        """The free space of a body that is wider by the clearance; None where it has none."""
+        return self._world(self.house(scan)).roomy
 
     def __call__(self, number: int, split: str) -> NavEpisode:
         """Episode `number` of a split: `"seen"` for the training houses, or a split of the generator.
@@ -116,7 +123,7 @@ class HouseEpisodes:
     def _world(self, house: House) -> _World:
         world = self._worlds.get(house.scan)
         if world is None:
-            world = self._worlds[house.scan] = _World(house, self._radius, self._tall)
+            world = self._worlds[house.scan] = _World(house, self._radius, self._tall, self._clearance)
             if len(self._worlds) > _KEPT:
                 self._worlds.popitem(last=False)
         self._worlds.move_to_end(house.scan)
@@ -133,12 +140,18 @@ class HouseEpisodes:
         return None
 
     def _point(self, house: House, dice: Dice) -> NavEpisode | None:
-        mesh = self._world(house).mesh
-        goal = mesh.random_point([dice.real(0, 1) for _ in range(3)])
+        mesh, roomy = self._world(house).mesh, self._world(house).roomy
+        if roomy is None:
+            return None
+        goal = roomy.random_point([dice.real(0, 1) for _ in range(3)])
         found = self._start(mesh, (goal,), dice)
         if found is None:
             return None
         start, distance = found
+        if roomy is not mesh:
+            nearest = roomy.snap(start)
+            if not mesh.straight(start, nearest) or not math.isfinite(roomy.geodesic(nearest, goal)):
+                return None
         heading = dice.real(0, 2 * math.pi)
         return NavEpisode("", house.scan, heading=heading, start=start, goals=(Goal(goal),), distance=distance)
 
@@ -176,8 +189,11 @@ class HouseEpisodes:
 class _World:
     """What episodes need to know of a house."""
 
-    def __init__(self, house: House, radius: float, tall: float) -> None:
+    def __init__(self, house: House, radius: float, tall: float, clearance: float) -> None:
         self.house, self.mesh = house, NavMesh(house, radius=radius, height=tall)
+        self.roomy: NavMesh | None = self.mesh
+        if clearance:
+            self.roomy = wider(lambda _: house, radius=radius + clearance, tall=tall)(house.scan)
         self._sight: Sight | None = None
         self._views: dict[int, tuple[Vector, ...]] = {}
 

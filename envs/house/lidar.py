@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from .navmesh import NavMesh
 
 POINT = 0.02
 """Radius of the body for which nothing but obstacles is in the way [m]."""
-_MESHES = 64
+_KEPT = 64
 
 
 class Lidar:
@@ -31,8 +31,8 @@ class Lidar:
     def __init__(self, house: Callable[[str], House], *, beams: int, reach: float, tall: float) -> None:
         if beams < 1 or not reach > 0:
             raise ConfigError("A laser scanner needs beams and a range", got=f"lidar={beams} lidar_range={reach}")
-        self._house, self._beams, self._reach, self._tall = house, beams, reach, tall
-        self._meshes: OrderedDict[str, NavMesh] = OrderedDict()
+        self._beams, self._reach = beams, reach
+        self._mesh = lru_cache(_KEPT)(lambda scan: NavMesh(house(scan), radius=POINT, height=tall))
 
     @property
     def elements(self) -> tuple[tuple[str, str], ...]:
@@ -43,12 +43,3 @@ class Lidar:
         """float64 [beams]: the distances from where a body is [m]."""
         free = self._mesh(scan)
         return clear_ahead(free, state.position, state.heading, rays=self._beams, reach=self._reach)
-
-    def _mesh(self, scan: str) -> NavMesh:
-        mesh = self._meshes.get(scan)
-        if mesh is None:
-            mesh = self._meshes[scan] = NavMesh(self._house(scan), radius=POINT, height=self._tall)
-            if len(self._meshes) > _MESHES:
-                self._meshes.popitem(last=False)
-        self._meshes.move_to_end(scan)
-        return mesh

@@ -41,6 +41,8 @@ class HouseNavigation(NavigationEnv):
         sensors, width, height, hfov, camera_height, forward, turn, tilt, looks, sliding, radius, tall: see `NavBody`.
         success_radius, max_steps, reward, stand: see `NavTask`.
         continuous, goal_in_state, render_mode: see `NavigationEnv`.
+        clearance: how much wider than the body the expert keeps its way where there is room [m], and the ways to
+            generated points are: what a base needs that does not slide along walls.
         lidar, lidar_range: beams of a planar laser scanner, 0 for none, and how far it sees [m]; its distances are part
             of the state.
 
@@ -75,6 +77,7 @@ class HouseNavigation(NavigationEnv):
         stand: float | None = None,
         continuous: bool = False,
         goal_in_state: bool = False,
+        clearance: float = 0.0,
         lidar: int = 0,
         lidar_range: float = 3.0,
         render_mode: str | None = None,
@@ -108,10 +111,13 @@ class HouseNavigation(NavigationEnv):
             tall=body.tall,
             rooms=(low, high),
             distance=(distance[0], distance[1]),
+            clearance=clearance,
         )
-        simulator = (
-            HouseSimulator(source.house, body, meshes=source.mesh) if scans is None else HouseSimulator(scans, body)
-        )
+        if scans is None:
+            wide = source.roomy if clearance else None
+            simulator = HouseSimulator(source.house, body, meshes=source.mesh, clearance=clearance, wide=wide)
+        else:
+            simulator = HouseSimulator(scans, body, clearance=clearance)
         super().__init__(
             simulator,
             source if episodes is None else episodes,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
 
-from ...vla.errors import DataError, SpecError, did_you_mean
+from ...vla.errors import ConfigError, DataError, SpecError, did_you_mean
 from ..navigation_spec import NavBody
 from ..navigation_state import NavState
 from .house import House
 from .navmesh import DistanceField, NavMesh, Vector
+from .roomy import RoomyWay, wider
 
 Houses = Mapping[str, House] | Callable[[str], House]
 """Houses by the name of their scan."""
-_MESHES = 64
+_KEPT = 64
 _SUBSTEP = 0.05
 _TILT = math.pi / 2
 
@@ -42,6 +43,8 @@ class HouseSimulator:
         body: how it moves and what it sees; without sensors nothing is drawn and no OpenGL is needed.
         eye: renders instead of a `HouseRenderer` of the body's camera.
         meshes: who knows the free space of a scan for this body already.
+        clearance: how much wider than the body the way to a goal is kept where there is room [m]; see `RoomyWay`.
+        wide: who knows the free space of a body that is so much wider already.
     """
 
     def __init__(
@@ -51,10 +54,18 @@ class HouseSimulator:
         *,
         eye: Eye | None = None,
         meshes: Callable[[str], NavMesh] | None = None,
+        clearance: float = 0.0,
+        wide: Callable[[str], NavMesh | None] | None = None,
     ) -> None:
-        self.body = body or NavBody()
-        self._houses, self._eye, self._known = houses, eye, meshes
-        self._meshes: OrderedDict[str, NavMesh] = OrderedDict()
+        self.body = body = body or NavBody()
+        if clearance < 0:
+            raise ConfigError("'clearance' is negative", got=str(clearance), expected="metres, or 0")
+        self._houses, self._eye = houses, eye
+        build = lru_cache(_KEPT)(lambda scan: NavMesh(self.house(scan), radius=body.radius, height=body.tall))
+        self._free: Callable[[str], NavMesh] = meshes or build
+        self._wide = wide
+        if clearance and wide is None:
+            self._wide = wider(self.house, radius=body.radius + clearance, tall=body.tall)
         self._drawn = ""
         self._scan = ""
         self._mesh: NavMesh | None = None
@@ -80,16 +91,11 @@ class HouseSimulator:
 
     def mesh(self, scan: str) -> NavMesh:
         """The free space of a scan for this body; the last 64 are kept."""
-        if self._known is not None:
-            return self._known(scan)
-        mesh = self._meshes.get(scan)
-        if mesh is None:
-            mesh = NavMesh(self.house(scan), radius=self.body.radius, height=self.body.tall)
-            self._meshes[scan] = mesh
-            if len(self._meshes) > _MESHES:
-                self._meshes.popitem(last=False)
-        self._meshes.move_to_end(scan)
-        return mesh
+        return self._free(scan)
+
+    def way(self, goals: Sequence[Sequence[float]]) -> RoomyWay:
+        """To the nearest of `goals`, floor points [m], in the house the body is in."""
+        return RoomyWay(self._ready, self._wide(self._scan) if self._wide else None, goals)
 
     def begin(self, scan: str, position: Sequence[float], heading: float, goals: Sequence[Sequence[float]]) -> NavState:
         """Put the body at the nearest free point; see `NavSimulator`."""
@@ -134,7 +140,7 @@ class HouseSimulator:
 
     def path(self, goal: Sequence[float]) -> np.ndarray:
         """float64 [n 3]: corners of the shortest path from the body to `goal`; empty without one."""
-        return self._ready.path(self._at, goal)
+        return self.way((goal,))(self._at)
 
     def close(self) -> None:
         """Release the renderer; a second call does nothing."""

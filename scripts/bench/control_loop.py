@@ -1,14 +1,16 @@
 """Lateness of the control loop against the loops of LeRobot and openpi, same work, same run, under stress.
 
-    python scripts/bench/control_loop.py [seconds=10] [rate_hz=500] [rounds=3] [stress=2] [peers=FOLDER]
+    python scripts/bench/control_loop.py [seconds=10] [rate_hz=500] [rounds=3] [stress=2] [awake_us=400]
+                                          [peers=FOLDER]
 
-Ours: absolute deadlines, SCHED_FIFO, locked memory, frozen collector. FOLDER holds the unpacked wheels of the peers
-(`pip download --no-deps lerobot openpi-client`, Python ≥ 3.12 for the first): then LeRobot's side sleeps with its own
-`precise_sleep`, as its rollout strategies do, and openpi's is its own `Runtime`, both around our tick. Without FOLDER
-both are the same pattern, a bare `time.sleep` of what is left. A peer's lateness is counted from the wake-up it asked
-for, so that its drift is not held against it; ours from the absolute deadline. Every side runs in its own process.
-Where cyclictest is installed (Debian's rt-tests), it is the floor: what this machine grants a program in C that does
-nothing but wake up, in the same class, with the same period and locked memory.
+Ours: absolute deadlines, SCHED_FIFO, locked memory, frozen collector, and awake for so long before a deadline. FOLDER
+holds the unpacked wheels of the peers (`pip download --no-deps lerobot openpi-client`, Python ≥ 3.12 for the first):
+then LeRobot's side sleeps with its own `precise_sleep`, as its rollout strategies do, and openpi's is its own
+`Runtime`, both around our tick. Without FOLDER both are the same pattern, a bare `time.sleep` of what is left. A peer's
+lateness is counted from the wake-up it asked for, so that its drift is not held against it; ours from the absolute
+deadline. Every side runs in its own process. Where cyclictest is installed (Debian's rt-tests), it is the floor: what
+this machine grants a program in C that does nothing but wake up, in the same class, with the same period and locked
+memory.
 """
 
 from __future__ import annotations
@@ -153,17 +155,19 @@ def openpi(loop: ControlLoop, seconds: float, peers: str) -> tuple[Histogram, in
 SIDES = {"ours": ours, "LeRobot": lerobot, "openpi": openpi}
 
 
-def measure(side: str, rate: float, seconds: float, peers: str, ring_name: str, sender: Any) -> None:
+def measure(side: str, rate: float, seconds: float, peers: str, awake: float, ring_name: str, sender: Any) -> None:
     ballast = [{"k": k} for k in range(OBJECTS)]
     ring = Ring(chunk_layout(7), 4, ring_name)
     loop = make_loop(ring, rate)
     for _ in range(200):
         loop.tick(time.monotonic())
     if side == "ours":
-        warning = realtime.acquire().warning
-        if warning:
-            print(warning)
+        rights = realtime.acquire()
+        if rights.warning:
+            print(rights.warning)
+        awake = awake if rights.fifo else 0.0
     loop = make_loop(ring, rate)
+    loop.awake = awake
     lateness, missed = SIDES[side](loop, seconds, peers)
     sender.send((lateness.summary(1e6), missed, round(seconds * rate)))
     ring.close()
@@ -175,12 +179,12 @@ def stress() -> None:
         sum(k * k for k in range(100_000))
 
 
-def one(side: str, rate: float, seconds: float, peers: str) -> tuple[dict[str, float], int, int]:
+def one(side: str, rate: float, seconds: float, peers: str, awake: float) -> tuple[dict[str, float], int, int]:
     """Feed chunks at 5 Hz while one side runs."""
     context = multiprocessing.get_context("spawn")
     ring = Ring(chunk_layout(7), 4)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=measure, args=(side, rate, seconds, peers, ring.name, sender))
+    process = context.Process(target=measure, args=(side, rate, seconds, peers, awake, ring.name, sender))
     process.start()
     while not receiver.poll(0.2):
         now = time.monotonic()
@@ -211,7 +215,7 @@ def floor(rate: float, seconds: float) -> tuple[dict[str, float], int, int]:
 
 
 def main() -> None:
-    options = {"seconds": 10.0, "rate_hz": 500.0, "rounds": 3.0, "stress": 2.0}
+    options = {"seconds": 10.0, "rate_hz": 500.0, "rounds": 3.0, "stress": 2.0, "awake_us": 400.0}
     given = dict(argument.split("=", 1) for argument in sys.argv[1:])
     peers = str(Path(given.pop("peers")).resolve()) if "peers" in given else ""
     options |= {k: float(v) for k, v in given.items()}
@@ -227,7 +231,9 @@ def main() -> None:
     for number in range(int(options["rounds"])):
         for side in sides:
             if side in SIDES:
-                summary, missed, ticks = one(side, options["rate_hz"], options["seconds"], peers)
+                summary, missed, ticks = one(
+                    side, options["rate_hz"], options["seconds"], peers, options["awake_us"] / 1e6
+                )
             else:
                 summary, missed, ticks = floor(options["rate_hz"], options["seconds"])
             tails[side].append(summary["p99.9"])

@@ -4,9 +4,10 @@
 
 The simulated arm stands still under a null policy while `hogs` processes compute, one more fills `memory` of what is
 free and touches it over and over, the policy's own process collects a heap of a million objects and forks every second,
-and the recorder's disk takes nothing. Told at the end: missed periods, lateness [µs], what stopped the robot, and the
-CPU seconds the hypervisor kept. Then the loop is killed under the same load: how long after its last sign of life the
-driver was stopped.
+and the recorder's disk takes nothing. Told at the end: missed periods, lateness [µs], what stopped the robot, the
+CPU seconds the hypervisor kept, and what became of a process that only wakes up, in the loop's class and at its rate:
+periods that it misses are the machine's. Then the loop is killed under the same load: how long after its last sign of
+life the driver was stopped.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
+from floor import floor, told
 from rich.console import Console
 
 from wayhand.scripts.compose import load
@@ -157,8 +159,9 @@ def main(options: dict[str, str]) -> None:
     settings = cfg.settings(factory)
     with Session(factory=factory, settings=settings, sink=FullDisk()) as session:
         console.print(session.warning or "all real-time rights", soft_wrap=True)
-        with ill_treated(int(hogs), memory):
+        with ill_treated(int(hogs), memory), floor(settings.rate_hz, settings.priority) as idle:
             run(cfg, factory, session, seconds, console)
+        console.print(told(idle), soft_wrap=True)
     with Session(factory=factory, settings=settings) as session, ill_treated(int(hogs), memory):
         kill(cfg, factory, session, console)
 

@@ -21,31 +21,24 @@ import re
 import sys
 import time
 from collections import Counter
-from contextlib import closing
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from floor import floor, told
 from rich.console import Console
 from rich.table import Table
 
 from wayhand.scripts.compose import load
 from wayhand.scripts.deploy_config import DeployConfig, load_policy
 from wayhand.scripts.robots import robot_of
-from wayhand.vla.bridge import realtime
-from wayhand.vla.bridge.child import STOP_TIMEOUT, Child, reporting
-from wayhand.vla.bridge.clock import MonotonicClock
-from wayhand.vla.bridge.loop import Histogram
 from wayhand.vla.bridge.loop_link import Status
 from wayhand.vla.bridge.planner import Planner
 from wayhand.vla.bridge.process import LoopSettings
 from wayhand.vla.bridge.realtime import stolen_seconds
 from wayhand.vla.bridge.recorder import TICK_SLOTS, tick_layout
-from wayhand.vla.bridge.robots.link import tell
 from wayhand.vla.bridge.session import Session
 from wayhand.vla.bridge.shared import Ring
-from wayhand.vla.bridge.watchdog import silence_limit
 
 
 def private_mib(pid: int) -> float:
@@ -59,24 +52,6 @@ def processes() -> dict[str, int]:
     """Names and pids of this process and its children, as `multiprocessing` named them."""
     mine = {p.name: p.pid for p in multiprocessing.active_children() if p.pid is not None}
     return {"caller": os.getpid(), **mine}
-
-
-def floor(rate_hz: float, priority: int, pipe: Connection) -> None:
-    """A process that only wakes up, until it is asked for its lateness [µs] and for its silences."""
-    with reporting(pipe):
-        realtime.acquire(priority)
-        clock, lateness, silences = MonotonicClock(), Histogram(1e-6, 50_000), 0
-        longest = 0.85 * silence_limit(rate_hz)  # at the watchdog's last look that is not too late
-        last = deadline = clock.now()
-        while not pipe.poll():
-            for _ in range(round(rate_hz)):  # a second
-                deadline = max(deadline + 1.0 / rate_hz, last)
-                clock.sleep_until(deadline)
-                now = clock.now()
-                lateness.add(now - deadline)
-                silences += now - last > longest
-                last = now
-        tell(pipe, {**lateness.summary(1e6), "silences": silences})
 
 
 class Watcher:
@@ -144,9 +119,8 @@ def main(options: dict[str, str]) -> None:
     factory = robot_of(cfg.robot, cfg.env)
     spec = factory.policy_spec()
     settings: LoopSettings = cfg.settings(factory)
-    idle = Child("floor", floor, settings.rate_hz, settings.priority)
     with (
-        closing(idle),
+        floor(settings.rate_hz, settings.priority) as idle,
         Session(factory=factory, settings=settings, sink=cfg.sink, provenance={"run": "soak"}) as session,
     ):
         if session.warning:
@@ -161,10 +135,9 @@ def main(options: dict[str, str]) -> None:
             if len(watcher.rows) >= parts:
                 break
         report = {**watcher.report(), "loop": session.finish(), "episodes": len(outcomes)}
-        idle.tell({"asked": True})
-        report["floor"] = idle.hear(STOP_TIMEOUT)
         report["stops"] = Counter(re.sub(r"[\d.]+", "…", o.reason) for o in outcomes if o.reason)
         report |= {"recorded": session.recorded, "recording_warning": session.recording_warning}
+    report["floor"] = idle
     show(console, report)
     if "out" in options:
         Path(options["out"]).write_text(json.dumps(report, indent=1), encoding="utf-8")
@@ -183,8 +156,7 @@ def show(console: Console, report: dict[str, Any]) -> None:
     console.print(f"{report['episodes']} episodes, {report['recorded']} recorded; {report['recording_warning']}")
     for reason, count in report["stops"].most_common():
         console.print(f"{count:5d} stopped: {reason}")
-    rounded = {name: round(value, 1) for name, value in report["floor"].items()}
-    console.print(f"a process that only wakes up: {rounded}")
+    console.print(told(report["floor"]), soft_wrap=True)
 
 
 if __name__ == "__main__":

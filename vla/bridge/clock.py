@@ -18,8 +18,13 @@ class Clock(Protocol):
 
     def now(self) -> float: ...
 
-    def sleep_until(self, deadline: float) -> None:
-        """Return at `deadline` [s] or as soon after it as possible; at once where it has passed."""
+    def sleep_until(self, deadline: float, awake: float = 0.0) -> None:
+        """Return at `deadline` [s] or as soon after it as possible; at once where it has passed.
+
+        Args:
+            awake: how much of the wait is spent looking at the clock, at its end [s]: a timer that wakes up later than
+                it was asked to, by less than that, does no harm.
+        """
         ...
 
     def suspended(self) -> float:
@@ -48,16 +53,21 @@ class MonotonicClock:
             return 0.0
         return time.clock_gettime(self._boottime) - time.monotonic()
 
-    def sleep_until(self, deadline: float) -> None:
+    def sleep_until(self, deadline: float, awake: float = 0.0) -> None:
+        self._sleep_until(deadline - awake)
+        while time.monotonic() < deadline:
+            pass
+
+    def _sleep_until(self, moment: float) -> None:
         if self._nanosleep is None:
-            while (rest := deadline - time.monotonic()) > 0:
+            while (rest := moment - time.monotonic()) > 0:
                 time.sleep(rest)
             return
-        if deadline <= 0:
+        if moment <= 0:
             return
-        seconds = int(deadline)
+        seconds = int(moment)
         self._request.seconds = seconds
-        self._request.nanoseconds = int((deadline - seconds) * 1e9)
+        self._request.nanoseconds = int((moment - seconds) * 1e9)
         absolute = 1  # TIMER_ABSTIME
         while code := self._nanosleep(time.CLOCK_MONOTONIC, absolute, ctypes.byref(self._request), None):
             if code != errno.EINTR:
@@ -88,7 +98,7 @@ class VirtualClock:
         """As a closed lid does: the world goes on by `seconds`, this clock does not."""
         self._suspended += seconds
 
-    def sleep_until(self, deadline: float) -> None:
+    def sleep_until(self, deadline: float, awake: float = 0.0) -> None:
         if deadline <= self._now:
             return
         self._now = float(deadline)

@@ -1,4 +1,4 @@
-"""Temporal ensembling of absolute targets (ACT, Zhao et al. 2023)."""
+"""Temporal ensembling of absolute targets or velocities (ACT, Zhao et al. 2023)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class TemporalEnsemble:
 
     The weight of prediction i is exp(−decay·i), i = 0 the oldest that speaks of the moment, normalised. Chunks are
     compared by the times of their actions, between which targets move linearly; a chunk says nothing about moments
-    before its first or after its last action. Only absolute targets may be averaged: increments integrate to another
-    pose. Nothing here is executed late: what has passed when a chunk arrives is dropped by its time, as ever.
+    before its first or after its last action. Absolute targets may be averaged, and velocities, before they are
+    integrated; increments that go on from different poses may not. Nothing here is executed late: what has passed when
+    a chunk arrives is dropped by its time, as ever.
 
     Args:
         decay: m; 0 weighs all alike, more trusts the oldest more.
@@ -30,7 +31,7 @@ class TemporalEnsemble:
         self._chunks.clear()
 
     def __call__(self, chunk: ActionChunk) -> ActionChunk:
-        """`chunk` of absolute targets [H A] with its actions averaged with those of the chunks before it.
+        """`chunk` of absolute targets or velocities [H A] with its actions averaged with those of the chunks before it.
 
         A chunk that is not finite, of another width or with times that do not increase is passed on as it is and
         forgotten: judging is the gate's work.

@@ -19,6 +19,10 @@ from .local_memory import ANSWER, DONE, HELLO, INFER, LONGEST, REFUSED, REQUEST,
 from .messages import Terms, checked_chunk
 from .shared import LONGEST_CHUNK
 
+AWAKE = 200e-6
+"""How long an answer is looked for before the client goes to sleep [s]: being woken up takes longer than most of the
+rest of the way."""
+
 
 class LocalDial:
     """Connects to the socket at `path`."""
@@ -31,6 +35,7 @@ class LocalDial:
         try:
             link.settimeout(_rest(deadline))
             link.connect(str(self._path))
+            link.setblocking(False)
             return LocalLink(link, deadline)
         except (OSError, wire.WireError) as error:
             link.close()
@@ -48,6 +53,8 @@ class LocalLink:
     def __init__(self, link: socket.socket, deadline: float) -> None:
         self._link, self.usable = link, True
         self._numbers = itertools.count(1)
+        self._look = select.poll()
+        self._look.register(link, select.POLLIN)
         hello = self._receive(deadline)
         if not hello.startswith(HELLO):
             raise RobotError("What answers is no policy server of this version", got=repr(hello[:8]))
@@ -92,9 +99,7 @@ class LocalLink:
     @property
     def alive(self) -> bool:
         """The server says nothing unasked, so all there is to read between two requests is its end."""
-        look = select.poll()
-        look.register(self._link, select.POLLIN)
-        return not look.poll(0)
+        return not self._look.poll(0)
 
     def _put(self, prefix: ActionChunk | None) -> int:
         if prefix is None or not len(prefix):
@@ -112,8 +117,7 @@ class LocalLink:
         if len(message) > LONGEST:
             raise SpecError("The request is too long", expected=f"{LONGEST} bytes", got=str(len(message)))
         try:
-            self._link.settimeout(_rest(deadline))
-            self._link.send(message)
+            self._link.send(message)  # there is room: the last answer has come
         except OSError as error:
             self._end()
             raise RobotError("The policy server is gone", got=type(error).__name__) from None
@@ -137,8 +141,7 @@ class LocalLink:
 
     def _receive(self, deadline: float) -> bytes:
         try:
-            self._link.settimeout(_rest(deadline))
-            message = self._link.recv(LONGEST)
+            message = self._awaited(deadline)
         except TimeoutError:
             self._end()
             raise
@@ -150,13 +153,22 @@ class LocalLink:
             raise RobotError("The policy server is gone", got="end of stream")
         return message
 
+    def _awaited(self, deadline: float) -> bytes:
+        sleeps = time.monotonic() + AWAKE
+        while True:
+            try:
+                return self._link.recv(LONGEST)
+            except BlockingIOError:
+                if time.monotonic() > sleeps:
+                    self._look.poll(1000 * _rest(deadline))
+
     def _end(self) -> None:
         self.usable = False
         self._link.close()
 
 
 def _rest(deadline: float) -> float:
-    """Seconds left, never 0: that would mean not to wait at all, None for ever."""
+    """Seconds left, more than 0."""
     rest = deadline - time.monotonic()
     if rest <= 0:
         raise TimeoutError

@@ -56,8 +56,8 @@ class Planner:
         targets: from the policy's action spec to the robot's joints.
         chunking: how a chunk joins the one before it. "synchronous": the robot stands still while the policy thinks;
             "latest": the newer replaces the older while the robot goes on; "ensemble": absolute targets for the same
-            moment are averaged (`TemporalEnsemble`); "rtc": real-time chunking, the policy is told what is left of
-            the last chunk and how late its answer will be.
+            moment, or velocities of a base, are averaged (`TemporalEnsemble`); "rtc": real-time chunking, the policy is
+            told what is left of the last chunk and how late its answer will be.
     Increments chain from the pose the robot was commanded to where its observations report one (extras `ee_target`),
     up to the environment's clamps and the gate's limits; else from the measured pose, with a seam of the tracking
     error. With "rtc" the prefix is in the policy's own action units, to the nearest period, and the increments of a
@@ -82,6 +82,8 @@ class Planner:
         self._seed = 0
         self._rng: list[np.random.Generator] = []
         self._ensemble = TemporalEnsemble() if chunking == "ensemble" else None
+        # Ways that begin at different places have no mean; the velocities that lead along them do.
+        self._drives = all(group.kind == "base_velocity" for group in spec.action)
         stepwise = any(group.kind == "discrete" for group in spec.action)
         if stepwise and chunking not in ("synchronous", "latest"):
             raise ConfigError("Discrete moves are made one after the other", got=chunking, run="chunking=synchronous")
@@ -149,6 +151,8 @@ class Planner:
         if self._clock is not None:
             latency = max(latency, self._clock.now() - observation.time)
         chunk, origin = chunks[0], self._origin(left)
+        if self._ensemble is not None and self._drives:
+            chunk = self._ensemble(chunk)
         if self._continue:
             if left is None:  # the robot stands still until then, and what it is told begins there
                 late = self._periods(latency) * self._spec.control_dt
@@ -163,7 +167,7 @@ class Planner:
         if self._waits:
             executed = None if self._pauses or execute is None else execute * self._targets.rows
             return waited_for(targets, latency, executed)
-        self._executed = targets if self._ensemble is None else self._ensemble(targets)
+        self._executed = targets if self._ensemble is None or self._drives else self._ensemble(targets)
         return self._executed
 
     def _periods(self, seconds: float) -> int:

@@ -40,6 +40,7 @@ class LoopSettings:
         patience: the gate latches after clipping for so long without a break [s].
         oldest: chunks from older observations are dropped [s].
         priority: SCHED_FIFO priority asked for; the watchdog asks for ten more.
+        awake: see `ControlLoop`; only where that priority was granted, for else it costs the loop its turn [s].
         longest: an action is not executed once its observation is older than this [s].
         guards: builds what is asked before every motion, in the loop's process, so it must be importable there.
         plausibility: of the sensors.
@@ -52,6 +53,7 @@ class LoopSettings:
     patience: float = 0.5
     oldest: float = 0.5
     priority: int = 50
+    awake: float = 400e-6
     longest: float = 2.0
     guards: Callable[[], Sequence[Guard]] | None = None
     plausibility: Plausibility = field(default_factory=Plausibility)
@@ -123,6 +125,7 @@ class _Served:
     def run(self) -> None:
         self._warm_up()
         rights = realtime.acquire(self._settings.priority)
+        self._loop.awake = self._settings.awake if rights.fifo else 0.0
         tell(self._pipe, {"fifo": rights.fifo, "locked": rights.locked, "warning": rights.warning})
         self._beat(self._clock.now())
         self._link.beat["armed"] = 1.0
