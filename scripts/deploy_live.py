@@ -84,7 +84,12 @@ def in_real_time(cfg: DeployConfig, config: Config, factory: Simulated | FileRob
     result = {"mode": mode, "loop": report, **summary(outcomes)}
     show(cfg, console, result)
     save(cfg, config, result, console)
-    return 130 if interrupted else 0
+    if interrupted:
+        return 130
+    if not outcomes and not cfg.console:
+        console.print(f"No episode began in {cfg.seconds:g} s.")
+        return 1
+    return 0
 
 
 def performances(cfg: DeployConfig, real: bool) -> Iterable[Episode]:

@@ -123,6 +123,7 @@ class SimulatedBaseFactory:
             limits=self.limits(env),
             step=env.motion.forward,
             turn=math.radians(env.motion.turn),
+            stand=env.task.stand,
             braking=self.braking,
         )
 

@@ -128,6 +128,10 @@ def test_standing_still_for_half_a_second_is_arriving() -> None:
     assert drive(chunk([[0.0, 0.0]]), seen()).actions[:, 2].all()
     assert drive(chunk([[0.04, -0.09]]), seen()).actions[:, 2].all()  # nearly
     assert not drive(chunk([[0.04, 0.21]]), seen()).actions[:, 2].any()
+    patient = targets(spec_of(WHEELS), stand=0.8)  # what else its task says
+    assert patient(chunk(rows), seen()).actions[:, 2].reshape(5, -1)[:, -1].tolist() == [0, 0, 0, 0, 1]
+    stood = patient(chunk(rows[1:]), seen(extras={STOOD: 0.2})).actions[:, 2].reshape(4, -1)[:, -1]
+    assert stood.tolist() == [0, 0, 1, 1]
 
 
 def test_moves_are_smooth_and_end_at_rest() -> None:

@@ -86,11 +86,13 @@ class Away(NullPolicy):
         return super().init(spec, seeds)
 
 
-def deployed(folder: Path, monkeypatch: pytest.MonkeyPatch, policy: Callable[[EnvSpec], Away]) -> tuple[int, Any]:
+def deployed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, policy: Callable[[EnvSpec], Away], seconds: float = 3
+) -> tuple[int, Any]:
     """The exit code and the report of a real robot without a console, which has one episode."""
     monkeypatch.setattr(deploy_live, "load_policy", lambda cfg, spec, robot: policy(spec))
     path = write_robot(folder, driver="wayhand.vla.bridge.robots.template.TemplateDriver", more=PATIENT)
-    say = [f"robot={path}", "checkpoint=ws://there", "seconds=3", "stale_ms=5000", f"out={folder}"]
+    say = [f"robot={path}", "checkpoint=ws://there", f"seconds={seconds}", "stale_ms=5000", f"out={folder}"]
     code = deploy.main(say)
     return code, json.loads((folder / "deploy.json").read_text())
 
@@ -102,6 +104,15 @@ def test_the_one_episode_of_a_real_robot_waits_for_its_policy(
     code, report = deployed(tmp_path, monkeypatch, lambda spec: Away(spec, 2))
     assert code == 0 and report["episodes"] == 1 and report["outcomes"][0]["inferences"] >= 1
     assert capsys.readouterr().out.count("Waiting for ws://there: The policy server does not answer") == 1
+
+
+def test_a_run_in_which_no_episode_begins_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(deploy_live, "AGAIN", 0.1)
+    code, report = deployed(tmp_path, monkeypatch, lambda spec: Away(spec, 1000), 0.5)
+    assert code == 1 and report["episodes"] == 0
+    assert "No episode began in 0.5 s" in capsys.readouterr().out
 
 
 def test_an_interruption_ends_the_waiting(

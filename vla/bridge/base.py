@@ -37,7 +37,7 @@ STOOD = "stood"
 FINE = 0.02
 """Seconds between two waypoints, so few that what is interpolated between them keeps to the limits of jerk as well."""
 STAND, STILL = 0.5, 0.1
-"""Velocities that stay below this share of the policy's bounds for so long [s] mean that the agent has arrived."""
+"""How long [s] and how slow, as a share of the policy's bounds, a base stands that has arrived."""
 CATCH_UP = 0.15
 """In how long a base makes up for most of what it is behind its targets [s]."""
 SETTLE = 0.6
@@ -66,6 +66,7 @@ class BaseTargets:
         robot: the spec the targets are for, with the group of `base_group`.
         limits: of the robot.
         step, turn: of the discrete moves [m, rad].
+        stand: for how long standing still means to have arrived [s].
         braking: where given, the base slows down in front of what its observations' `FreeSpace` shows, so as to stop
             with this deceleration [m/s²]; turning goes on. Without, only the gate keeps it from obstacles.
 
@@ -83,9 +84,11 @@ class BaseTargets:
         limits: Limits,
         step: float = 0.25,
         turn: float = np.pi / 12,
+        stand: float = STAND,
         braking: float | None = None,
     ) -> None:
         self.policy = policy
+        self._stand = math.ceil(stand / policy.control_dt - 1e-9)
         if len(policy.action) != 1:
             raise SpecError("A base is moved by one action group", got=", ".join(g.name for g in policy.action))
         group = policy.action[0]
@@ -173,7 +176,7 @@ class BaseTargets:
         if going is None or going.pause is None:
             stands = self._stands(wanted, float(observation.extras.get(STOOD, 0.0)))
         else:  # it rests before and afterwards, which is not the policy's word; but what it wants to do next is
-            n, more, needed = going.pause, math.ceil(SETTLE / dt), math.ceil(STAND / dt - 1e-9)
+            n, more, needed = going.pause, math.ceil(SETTLE / dt), self._stand
             stays = float(not np.any(wanted[: max(n, needed)]))
             wanted = np.vstack([wanted[:n], np.zeros((more, 2))])
             times = np.append(times[:n], times[:n][-1] + dt * np.arange(1, more + 1))
@@ -194,13 +197,13 @@ class BaseTargets:
         return np.repeat(times, self.rows) - self.policy.control_dt * np.tile(1 - self._shares, len(times))
 
     def _stands(self, wanted: np.ndarray, stood: float) -> np.ndarray:
-        """[H] 1 from where nothing was wanted for `STAND`, or for all of a shorter chunk, of velocities [H 2].
+        """[H] 1 from where nothing was wanted for `stand`, or for all of a shorter chunk, of velocities [H 2].
 
         Args:
             stood: how long the base has stood still already [s].
         """
         still = ~np.any(wanted, axis=1)
-        needed = min(math.ceil(STAND / self.policy.control_dt - 1e-9), len(still))
+        needed = min(self._stand, len(still))
         run, out = int(stood / self.policy.control_dt + 1e-9), np.zeros(len(still))
         for k in range(len(still)):
             run = run + 1 if still[k] else 0
