@@ -25,6 +25,7 @@ from ..vla.demonstrations import Attempt, attempts
 from ..vla.errors import ConfigError, WayhandError
 from ..vla.evaluation.statistics import wilson
 from .compose import load
+from .trained import load_trained
 
 HELP = """\
 Usage: wayhand collect env=ENV out=PATH [key=value …]
@@ -36,6 +37,7 @@ Examples:
   wayhand collect env=tabletop/pick episodes=200 out=runs/pick
   wayhand collect env=tabletop/demo episodes=600 workers=8 noise=0.1 out=runs/demo
   wayhand collect env=tabletop/pick env.image_size=224 out=runs/pick-224
+  wayhand collect env=house/drive student=runs/drive-flow episodes=300 seed=100000 out=runs/drive-dagger
 """
 GIVE_UP = 100
 """Failures in a row after which the expert counts as broken."""
@@ -50,12 +52,18 @@ class CollectConfig:
     workers: int
     noise: float
     keep: Literal["successes", "all"]
+    student: Path | None
     codec: str
 
     def __post_init__(self) -> None:
         for name, least in (("episodes", 1), ("seed", 0), ("workers", 1), ("noise", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"'{name}' is too small", expected=f"at least {least}", got=str(getattr(self, name)))
+
+    @property
+    def who(self) -> str:
+        """Acts."""
+        return "expert" if self.student is None else "expert and student"
 
 
 @dataclass
@@ -81,6 +89,9 @@ def main(overrides: list[str]) -> int:
     bind(cfg.env)  # a wrong option of the environment is said here, not by a worker
     console = Console()
     recipe = {"env": cfg.env.to_dict(), "noise": cfg.noise, "keep": cfg.keep, "first_seed": cfg.seed}
+    recipe["student"] = None if cfg.student is None else str(cfg.student)
+    if cfg.student is not None:
+        load_trained(cfg.student)  # a wrong path is said here, not by a worker
     have, next_seed = resume_point(cfg.out, recipe)
     tally, began = Tally(), time.perf_counter()
     if have < cfg.episodes:
@@ -133,7 +144,8 @@ def record(
         itertools.count(next_seed),
         workers=cfg.workers,
         noise=cfg.noise,
-        keep_failures=cfg.keep == "all",
+        keep_failures=cfg.keep == "all" or cfg.student is not None,
+        make_student=None if cfg.student is None else partial(load_trained, cfg.student),
         provenance=provenance,
     )
     misses = 0
@@ -144,7 +156,7 @@ def record(
         for attempt in stream:
             tally.add(attempt)
             misses = 0 if attempt.success else misses + 1
-            if misses >= GIVE_UP:
+            if misses >= GIVE_UP and cfg.student is None:
                 raise WayhandError(f"The expert failed on {misses} seeds in a row", got=f"task '{attempt.task}'")
             if attempt.episode is not None:
                 if writer is None:
@@ -167,19 +179,19 @@ class _Display:
     EVERY = 15.0  # seconds between lines
 
     def __init__(self, console: Console, cfg: CollectConfig, tally: Tally, have: int) -> None:
-        self.console, self.total, self.tally = console, cfg.episodes, tally
+        self.console, self.total, self.tally, self.who = console, cfg.episodes, tally, cfg.who
         self.began = self.said = time.monotonic()
         self.start = have
         self.bar = Progress(
             TextColumn("collect"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.0f} steps/s · expert {task.fields[success]:.1%} · left"),
+            TextColumn("{task.fields[rate]:.0f} steps/s · {task.fields[who]} {task.fields[success]:.1%} · left"),
             TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not console.is_terminal,
         )
-        self.row = self.bar.add_task("collect", total=cfg.episodes, completed=have, rate=0.0, success=1.0)
+        self.row = self.bar.add_task("collect", total=cfg.episodes, completed=have, rate=0.0, success=1.0, who=cfg.who)
 
     def __enter__(self) -> _Display:
         self.bar.start()
@@ -197,7 +209,7 @@ class _Display:
         if not self.console.is_terminal and now - self.said >= self.EVERY:
             left = seconds * (self.total - have) / max(have - self.start, 1)
             self.console.print(
-                f"{have}/{self.total} episodes · {rate:.0f} steps/s · expert {success:.1%} · {left:.0f} s left"
+                f"{have}/{self.total} episodes · {rate:.0f} steps/s · {self.who} {success:.1%} · {left:.0f} s left"
             )
             self.said = now
 
@@ -205,7 +217,7 @@ class _Display:
 def summarise(cfg: CollectConfig, console: Console, tally: Tally, seconds: float) -> None:
     dataset = Dataset(cfg.out)
     table = Table(title=f"{cfg.out}: {len(dataset)} episodes")
-    for name in ("task", "episodes", "expert success in this run", "95 % interval"):
+    for name in ("task", "episodes", f"{cfg.who} success in this run", "95 % interval"):
         table.add_column(name, justify="left" if name == "task" else "right")
     kept = Counter(str(dataset.provenance(i)["task"]) for i in range(len(dataset)))
     for task in sorted(kept | tally.tried):

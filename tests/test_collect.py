@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ import pytest
 
 from wayhand.scripts import collect, compose
 from wayhand.scripts.collect import main, resume_point
-from wayhand.vla.contract import ActionGroup, Camera, Element, EnvSpec, Observation
-from wayhand.vla.demonstrations import Attempt, attempts, demonstrate, noise_scale
-from wayhand.vla.errors import ConfigError, WayhandError
+from wayhand.vla.contract import ActionChunk, ActionGroup, Camera, Element, EnvSpec, Observation
+from wayhand.vla.demonstrations import TURN, Attempt, attempts, demonstrate, noise_scale
+from wayhand.vla.errors import ConfigError, SpecError, WayhandError
 
 BODY = EnvSpec(
     "toy",
@@ -120,6 +121,37 @@ def test_noise_disturbs_what_is_executed_and_not_what_is_stored() -> None:
         np.testing.assert_allclose(noisy.columns["action"][:, 0], 0.3 * (1 - positions[:, 0]), atol=0.06)
         np.testing.assert_array_equal(noisy.columns["action"][:, 1], np.float32(0.04))
     assert differ
+
+
+class Idle:
+    """A student that stays where it is."""
+
+    def __init__(self, spec: EnvSpec) -> None:
+        self.spec = spec
+
+    def init(self, spec: EnvSpec, seeds: Any) -> Any:
+        return ()
+
+    def act(self, observations: Any, memory: Any, **_: Any) -> Any:
+        [o] = observations
+        rows = np.zeros((2, self.spec.action_dim), np.float32)
+        return [ActionChunk(rows, o.time + self.spec.control_dt * np.arange(1, 3), o.time)], memory, {}
+
+
+def test_a_student_acts_in_turns_and_the_experts_answers_are_stored() -> None:
+    acted, turns = 0, 0
+    for seed in range(1, 60, 5):
+        episode, again = (demonstrate(Toy(), seed, student=Idle(BODY)) for _ in range(2))
+        x = episode.columns["observation.state"][:, 0]
+        np.testing.assert_array_equal(x, again.columns["observation.state"][:, 0])
+        np.testing.assert_allclose(episode.columns["action"][:, 0], 0.3 * (1 - x), atol=0.06)
+        stays = np.diff(x) == 0
+        for begin in range(0, len(stays), TURN):
+            assert stays[begin : begin + TURN].all() or not stays[begin : begin + TURN].any()
+            acted, turns = acted + bool(stays[begin]), turns + 1
+    assert 0.2 < acted / turns < 0.8
+    with pytest.raises(SpecError):
+        demonstrate(Toy(), 1, student=Idle(replace(BODY, control_dt=0.3)))
 
 
 def test_a_workers_exception_arrives_with_its_seed_and_trace() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .contract import EnvSpec, Episode, EpisodeBuilder, Observation
+from .contract import EnvSpec, Episode, EpisodeBuilder, Observation, Policy
 from .errors import WayhandError
 
 QUEUED = 2
@@ -51,6 +51,10 @@ DISTURBED = 0.1
 noise on every step would fill the targets of a chunk with corrections of noise that is yet to come."""
 
 
+TURN = 16
+"""Steps for which student or expert act before it is drawn anew who does."""
+
+
 def noise_scale(spec: EnvSpec, noise: float) -> np.ndarray:
     """[A] standard deviations: `noise` × the range of every continuous element, none on grippers and indices.
 
@@ -63,11 +67,20 @@ def noise_scale(spec: EnvSpec, noise: float) -> np.ndarray:
     return scale
 
 
-def demonstrate(env: Any, seed: int, *, noise: float = 0.0, provenance: Mapping[str, Any] | None = None) -> Episode:
+def demonstrate(
+    env: Any,
+    seed: int,
+    *,
+    noise: float = 0.0,
+    student: Policy | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Episode:
     """Run the expert once on `seed`.
 
     With `noise` some executed actions are disturbed and the expert's own are stored, so that the data shows how to
-    come back (after DART, Laskey et al. 2017). Everything follows from the seed.
+    come back (after DART, Laskey et al. 2017). A `student` takes turns with the expert, `TURN` steps each, drawn
+    evenly, while it is always the expert's action that is stored: the data shows how to leave where only the student
+    gets to (DAgger, Ross et al. 2011), and in the expert's turns whole chunks of it. Everything follows from the seed.
     """
     body: EnvSpec = env.unwrapped.body
     rng = np.random.default_rng([seed, 0])
@@ -76,11 +89,13 @@ def demonstrate(env: Any, seed: int, *, noise: float = 0.0, provenance: Mapping[
     nested, start = env.reset(seed=seed)
     observation = Observation.from_nested(nested)
     builder = EpisodeBuilder(body, observation.instruction)
+    pupil = None if student is None else _Student(student, body, seed)
     done, info = False, start
     while not done:
         action = np.asarray(env.unwrapped.oracle(rng), np.float64)
         knock = scale * disturbance.standard_normal(scale.shape) * (disturbance.random() < DISTURBED)
-        executed = np.clip(action + knock, body.action_lower, body.action_upper)
+        chosen = action if pupil is None else pupil(observation, action)
+        executed = np.clip(chosen + knock, body.action_lower, body.action_upper)
         nested, reward, terminated, truncated, info = env.step(executed.astype(np.float32))
         builder.add(observation, action, float(reward))
         observation = Observation.from_nested(nested)
@@ -95,6 +110,25 @@ def demonstrate(env: Any, seed: int, *, noise: float = 0.0, provenance: Mapping[
     return builder.finish(observation, bool(info["success"]), {**record, **(provenance or {})})
 
 
+class _Student:
+    """A policy that chooses the actions of one episode in turns with the expert: the first of each of its chunks."""
+
+    def __init__(self, policy: Policy, body: EnvSpec, seed: int) -> None:
+        policy.spec.require_same(body, "the student (left) meets the environment (right)")
+        self._policy, self._memory = policy, policy.init(body, [seed])
+        self._rng, self._turns = [np.random.default_rng([seed, 2])], np.random.default_rng([seed, 3])
+        self._left, self._acts = 0, False
+
+    def __call__(self, observation: Observation, experts: np.ndarray) -> np.ndarray:
+        if not self._left:
+            self._left, self._acts = TURN, bool(self._turns.random() < 0.5)
+        self._left -= 1
+        if not self._acts:
+            return experts
+        chunks, self._memory, _ = self._policy.act([observation], self._memory, rng=self._rng)
+        return np.asarray(chunks[0].actions[0], np.float64)
+
+
 def attempts(
     make_env: Callable[[], Any],
     seeds: Iterable[int],
@@ -102,17 +136,19 @@ def attempts(
     workers: int,
     noise: float = 0.0,
     keep_failures: bool = False,
+    make_student: Callable[[], Policy] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> Generator[Attempt, None, None]:
     """The expert on every one of `seeds` (possibly endless), in their order whatever the number of workers.
 
     Args:
         make_env: builds an environment inside a worker process; must be importable there.
+        make_student: loads there who acts in turns with the expert.
         provenance: added to that of every episode.
 
     Closing the generator ends the workers. Raises `WayhandError` with the worker's traceback where one fails.
     """
-    crew = [_Worker(make_env, noise, keep_failures, dict(provenance or {})) for _ in range(workers)]
+    crew = [_Worker(make_env, noise, keep_failures, make_student, dict(provenance or {})) for _ in range(workers)]
     seeds = iter(seeds)
     order: deque[int] = deque()
     finished: dict[int, Attempt] = {}
@@ -151,13 +187,14 @@ class _Worker:
     make_env: Callable[[], Any]
     noise: float
     keep_failures: bool
+    make_student: Callable[[], Policy] | None
     provenance: dict[str, Any]
     seeds: deque[int] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        arguments = (theirs, self.make_env, self.noise, self.keep_failures, self.provenance)
+        arguments = (theirs, self.make_env, self.noise, self.keep_failures, self.make_student, self.provenance)
         self.process: BaseProcess = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         theirs.close()  # so that the death of the worker is an end of file here
@@ -197,16 +234,22 @@ class _Worker:
 
 
 def _work(
-    connection: Connection, make_env: Callable[[], Any], noise: float, keep_failures: bool, provenance: dict[str, Any]
+    connection: Connection,
+    make_env: Callable[[], Any],
+    noise: float,
+    keep_failures: bool,
+    make_student: Callable[[], Policy] | None,
+    provenance: dict[str, Any],
 ) -> None:
     # Ctrl-C reaches the whole group; the parent decides what it means and ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         env = make_env()
+        student = None if make_student is None else make_student()
         while True:
             seed = connection.recv()
             begin = time.perf_counter()
-            episode = demonstrate(env, seed, noise=noise, provenance=provenance)
+            episode = demonstrate(env, seed, noise=noise, student=student, provenance=provenance)
             success = bool(episode.success)
             connection.send(
                 Attempt(
