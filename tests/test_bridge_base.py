@@ -265,7 +265,7 @@ def test_an_ensemble_averages_velocities_and_then_follows_one_way() -> None:
     speed = (at[-1] - at[-2])[:2] / (first.times[1] - first.times[0])
     then = replace(seen(extras={BASE_TARGET: at[-1][:2], BASE_SPEED: speed}), times={"state": 0.4})
     older, newer = (np.array(said) for said in Torn.SAID)
-    both = (older + math.exp(-0.01) * newer) / (1 + math.exp(-0.01))
+    both = (older + math.e * newer) / (1 + math.e)  # the newest counts most
     mean = chunk([both] * 6 + [newer] * 2, time=0.4)
     np.testing.assert_allclose(planner.plan(then).actions, drive(mean, then, Going(first, 0.4)).actions, atol=1e-6)
 

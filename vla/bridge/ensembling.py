@@ -8,6 +8,9 @@ from ..contract import ActionChunk
 
 DECAY = 0.01
 """ACT's m: prediction i weighs exp(−m·i)."""
+FRESH = -1.0
+"""The same for velocities of a base. Those of an older chunk were chosen for where the base was meant to be by now, and
+unlike targets do not lead there: the newest counts most."""
 
 
 class TemporalEnsemble:
@@ -20,7 +23,7 @@ class TemporalEnsemble:
     a chunk arrives is dropped by its time, as ever.
 
     Args:
-        decay: m; 0 weighs all alike, more trusts the oldest more.
+        decay: m; 0 weighs all alike, more trusts the oldest more, less than 0 the newest.
     """
 
     def __init__(self, decay: float = DECAY) -> None:

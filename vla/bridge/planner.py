@@ -12,7 +12,7 @@ from ..contract import ActionChunk, EnvSpec, Observation, Policy
 from ..errors import ConfigError
 from .chunking import Going, Targets
 from .clock import Clock
-from .ensembling import TemporalEnsemble
+from .ensembling import DECAY, FRESH, TemporalEnsemble
 from .warmup import warm_up
 
 Chunking = Literal["synchronous", "latest", "ensemble", "rtc"]
@@ -81,9 +81,9 @@ class Planner:
         self._memory: Any = None
         self._seed = 0
         self._rng: list[np.random.Generator] = []
-        self._ensemble = TemporalEnsemble() if chunking == "ensemble" else None
         # Ways that begin at different places have no mean; the velocities that lead along them do.
         self._drives = all(group.kind == "base_velocity" for group in spec.action)
+        self._ensemble = TemporalEnsemble(FRESH if self._drives else DECAY) if chunking == "ensemble" else None
         stepwise = any(group.kind == "discrete" for group in spec.action)
         if stepwise and chunking not in ("synchronous", "latest"):
             raise ConfigError("Discrete moves are made one after the other", got=chunking, run="chunking=synchronous")
