@@ -62,7 +62,7 @@ class CollectConfig:
 
     @property
     def who(self) -> str:
-        """Acts."""
+        """Who acts, for what is shown."""
         return "expert" if self.student is None else "expert and student"
 
 

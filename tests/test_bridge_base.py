@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -238,33 +239,32 @@ def test_zones_are_asked_in_the_world() -> None:
     assert "stairs" in zones.fault(ahead) and zones.fault(np.array([[11.0, 0.0, 0.0]])) == ""
 
 
-class Torn:
-    """Turns to the left in one chunk and to the right in the next."""
+class Blind:
+    """Drives as it is told, a pair of velocities for every chunk and round again, whatever is there."""
 
-    SAID = ((0.5, 0.6), (0.3, -0.4))
-
-    def __init__(self) -> None:
-        self.spec, self._calls = spec_of(WHEELS), 0
+    def __init__(self, spec: EnvSpec, *said: tuple[float, float]) -> None:
+        self.spec, self._said = spec, itertools.cycle(said)
 
     def init(self, spec: EnvSpec, seeds: Any) -> Any:
         return ()
 
     def act(self, observations: Any, memory: Any, **_: Any) -> Any:
-        said = self.SAID[self._calls % 2]
-        self._calls += 1
-        return [chunk([said] * 8, time=observations[0].time)], memory, {}
+        [o] = observations
+        return [chunk([next(self._said)] * 8, self.spec.control_dt, o.time)], memory, {}
 
 
 def test_an_ensemble_averages_velocities_and_then_follows_one_way() -> None:
-    drive = targets(spec_of(WHEELS))
-    planner = Planner(policy=Torn(), spec=spec_of(WHEELS), targets=drive, chunking="ensemble")
+    drive, left, right = targets(spec_of(WHEELS)), (0.5, 0.6), (0.3, -0.4)
+    planner = Planner(
+        policy=Blind(spec_of(WHEELS), left, right), spec=spec_of(WHEELS), targets=drive, chunking="ensemble"
+    )
     planner.reset(0)
     first = planner.plan(seen())
-    np.testing.assert_array_equal(first.actions, drive(chunk([Torn.SAID[0]] * 8), seen(), Going(None, 0.0)).actions)
+    np.testing.assert_array_equal(first.actions, drive(chunk([left] * 8), seen(), Going(None, 0.0)).actions)
     at = first.actions[first.times <= 0.4 + 1e-9]
     speed = (at[-1] - at[-2])[:2] / (first.times[1] - first.times[0])
     then = replace(seen(extras={BASE_TARGET: at[-1][:2], BASE_SPEED: speed}), times={"state": 0.4})
-    older, newer = (np.array(said) for said in Torn.SAID)
+    older, newer = (np.array(said) for said in (left, right))
     both = (older + math.e * newer) / (1 + math.e)  # the newest counts most
     mean = chunk([both] * 6 + [newer] * 2, time=0.4)
     np.testing.assert_allclose(planner.plan(then).actions, drive(mean, then, Going(first, 0.4)).actions, atol=1e-6)
@@ -298,32 +298,18 @@ def test_the_expert_arrives(continuous: bool, latency: float) -> None:
     assert body.measures["collisions"] == 0 and body.measures["spl"] > 0.5
 
 
-class Blind:
-    """Drives straight on, whatever is there."""
-
-    def __init__(self, spec: EnvSpec) -> None:
-        self.spec = spec
-
-    def init(self, spec: EnvSpec, seeds: Any) -> Any:
-        return ()
-
-    def act(self, observations: Any, memory: Any, **_: Any) -> Any:
-        [o] = observations
-        return [chunk([[0.5, 0.0]] * 8, self.spec.control_dt, o.time)], memory, {}
-
-
 def test_the_gate_stops_a_blind_base_before_the_wall() -> None:
     env = Config({**HOUSE, "continuous": True})
     reckless = SimulatedBaseFactory(env=env, braking=None)
-    outcome, body = drive(reckless, Blind(reckless.policy_spec()), Episode(1, {}, 2, 0.0))
+    outcome, body = drive(reckless, Blind(reckless.policy_spec(), (0.5, 0.0)), Episode(1, {}, 2, 0.0))
     assert outcome.reason == "the base would hit something" and body.measures["collisions"] == 0
     careful = SimulatedBaseFactory(env=Config({**HOUSE, "continuous": True, "max_steps": 40}))
-    outcome, body = drive(careful, Blind(careful.policy_spec()), Episode(1, {}, 2, 0.0))
+    outcome, body = drive(careful, Blind(careful.policy_spec(), (0.5, 0.0)), Episode(1, {}, 2, 0.0))
     assert not outcome.reason and body.measures["collisions"] == 0
     fenced = SimulatedBaseFactory(
         env=env, keep_out=[{"name": "everywhere", "lower": [-99, -99, -1], "upper": [99, 99, 1]}]
     )
-    outcome, _ = drive(fenced, Blind(fenced.policy_spec()), Episode(1, {}, 2, 0.0))
+    outcome, _ = drive(fenced, Blind(fenced.policy_spec(), (0.5, 0.0)), Episode(1, {}, 2, 0.0))
     assert outcome.reason == "at the start: keep-out zone 'everywhere'"
 
 

@@ -13,7 +13,7 @@ from .navmesh import NavMesh
 
 FINAL, DETOUR = 0.5, 1.3
 """Metres before the goal at which the shortest way is taken; and how much longer the wide one may be."""
-KEPT = 64
+_KEPT = 64
 """Houses whose free space is remembered."""
 
 
@@ -25,7 +25,7 @@ def wider(house: Callable[[str], House], *, radius: float, tall: float) -> Calla
         tall: of the body [m].
     """
 
-    @lru_cache(KEPT)
+    @lru_cache(_KEPT)
     def mesh(scan: str) -> NavMesh | None:
         try:
             return NavMesh(house(scan), radius=radius, height=tall)
